@@ -1,0 +1,1 @@
+"""Penstock: Kafka in, OpenAI Batch API through, Kafka out, exactly once."""
