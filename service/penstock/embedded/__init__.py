@@ -1,0 +1,1 @@
+"""A real Kafka and a real Postgres from Python packages alone: no container, no JVM or server on the machine."""

@@ -1,0 +1,35 @@
+"""One Kafka and one Postgres for the whole session, started when the first test asks for them."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.stack import TopicFactory, fresh_database, running, topic_factory
+
+
+@pytest.fixture(scope="session")
+async def kafka() -> AsyncIterator[EmbeddedKafka]:
+    async with running(EmbeddedKafka) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def postgres() -> AsyncIterator[EmbeddedPostgres]:
+    async with running(EmbeddedPostgres) as server:
+        yield server
+
+
+@pytest.fixture
+async def topic(kafka: EmbeddedKafka) -> AsyncIterator[TopicFactory]:
+    """`await topic("requests", partitions=3, configs={...})` creates a topic and returns its unique name."""
+    async with topic_factory(kafka) as create:
+        yield create
+
+
+@pytest.fixture
+async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The DSN of a fresh, empty database."""
+    async with fresh_database(postgres) as dsn:
+        yield dsn
