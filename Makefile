@@ -1,0 +1,73 @@
+# Everything a developer runs. Needs a POSIX shell, GNU make and Python 3.11 or later; the first run fetches the rest.
+
+VENV = .venv
+BIN = $(VENV)/bin
+UV = uv==0.13.8
+
+PYTHONS = python3.14 python3.13 python3.12 python3.11 python3
+SERVES = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock"
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint unit integration bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/demo ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running
+	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
+
+test: lint $(VENV)/development ## everything that must pass: lint, then the unit and integration tests
+	$(BIN)/python -m pytest tests/unit tests/integration
+
+lint: $(VENV)/development ## style, types and the contracts between the modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/development ## the tests without servers
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(VENV)/development ## the tests on a real Kafka and Postgres
+	$(BIN)/python -m pytest tests/integration
+
+bench: $(VENV)/development ## measure throughput
+	$(BIN)/python -m tests.benchmark
+
+lock: $(BIN)/python ## resolve all dependencies anew
+	$(INSTALL) $(UV)
+	$(COMPILE) --upgrade --all-extras --group dev pyproject.toml -o requirements/development.lock
+	$(COMPILE) -c requirements/development.lock --all-extras --group build pyproject.toml -o requirements/demo.lock
+	$(COMPILE) -c requirements/development.lock --extra simulator pyproject.toml -o requirements/simulator.lock
+	$(COMPILE) -c requirements/development.lock pyproject.toml -o requirements/service.lock
+	$(COMPILE) -c requirements/development.lock --group build -o requirements/build.lock
+	$(MAKE) $(VENV)/demo
+	$(BIN)/python -m penstock.embedded.jars
+
+clean: ## remove what was installed and generated here
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find service tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is newer than what it was made from, so that nothing is fetched or asked for again until that changes.
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+	  if $$python -c '$(SERVES)' 2>/dev/null; then exec $$python -m venv --clear $(VENV); fi; \
+	done; \
+	echo "Python 3.11 or later with venv is missing: apt install python3-venv, brew install python, or python.org" >&2; \
+	exit 1
+
+$(VENV)/demo: $(BIN)/python requirements/demo.lock pyproject.toml
+	@echo "Installing the locked dependencies into $(VENV)"
+	@$(INSTALL) --require-hashes -r requirements/demo.lock
+	@$(INSTALL) --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/development: $(VENV)/demo requirements/development.lock
+	@echo "Installing the locked development tools into $(VENV)"
+	@$(INSTALL) --require-hashes -r requirements/development.lock
+	@touch $@
