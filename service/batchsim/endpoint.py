@@ -1,0 +1,98 @@
+"""An operation of the API: its handler, with whatever the fault rules do to the call."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from batchsim.errors import ApiError, status_error_body
+from batchsim.faults import Faults
+from batchsim.rules import HttpFault
+
+Handler = Callable[[Request], Awaitable[Response]]
+NO_FAULT = HttpFault()
+
+
+class Endpoint:
+    """An ASGI application that serves one operation."""
+
+    def __init__(self, operation: str, handler: Handler, faults: Faults) -> None:
+        self.operation = operation
+        self.handler = handler
+        self.faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a call, its fault included."""
+        request = Request(scope, receive, send)
+        fault = await self.faults.for_call(self.operation, request) or NO_FAULT
+        request.state.fault = fault
+        if fault.delay_seconds:
+            await asyncio.sleep(fault.delay_seconds)
+        response: Response | None = None
+        if fault.takes_effect:
+            try:
+                response = await self.handler(request)
+            except ApiError as error:
+                response = JSONResponse(error.body, error.status, error.headers)
+            except ClientDisconnect:
+                return
+        if fault.drop or fault.effect == "late":
+            drop_connection(request)
+            return
+        if fault.status is not None:
+            await drain(request)
+            body = status_error_body(fault.status, fault.code, fault.message)
+            response = JSONResponse(body, fault.status, fault.headers)
+        assert response is not None, "a call without effect has a status or is dropped"
+        response.headers.update(fault.headers)
+        await response(scope, receive, BrokenSend(request, send, fault))
+
+
+async def before_effect(request: Request) -> None:
+    """Called by a handler when all is checked and nothing is changed yet: here a late effect waits, its client gone."""
+    fault: HttpFault = request.state.fault
+    if fault.effect == "late":
+        drop_connection(request)
+        await asyncio.sleep(fault.late_seconds)
+
+
+def drop_connection(request: Request) -> None:
+    """End the call's connection without a word."""
+    request.state.transport.abort()
+
+
+async def drain(request: Request) -> None:
+    """Read what is left of the request, so that a client that is still sending gets to read the answer."""
+    try:
+        async for _ in request.stream():
+            pass
+    except (RuntimeError, ClientDisconnect):
+        return
+
+
+class BrokenSend:
+    """Sends an answer, its body cut or shortened if the fault says so."""
+
+    def __init__(self, request: Request, send: Send, fault: HttpFault) -> None:
+        self.request = request
+        self.send = send
+        self.cut = fault.cut_after_bytes
+        self.truncate = fault.truncate_to_bytes
+        self.sent = 0
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of an answer."""
+        if message["type"] == "http.response.start" and self.truncate is not None:
+            message = {**message, "headers": [pair for pair in message["headers"] if pair[0] != b"content-length"]}
+        bound = self.cut if self.cut is not None else self.truncate
+        if message["type"] == "http.response.body" and bound is not None:
+            body = message.get("body", b"")[: bound - self.sent]
+            self.sent += len(body)
+            message = {**message, "body": body}
+            if self.cut is not None and self.sent >= self.cut:
+                await self.send({**message, "more_body": True})
+                self.request.state.transport.close()
+                return
+        await self.send(message)

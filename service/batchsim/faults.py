@@ -1,0 +1,68 @@
+"""The fault rules in force, kept across restarts with their counts."""
+
+import time
+from asyncio import to_thread
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+
+from batchsim.rulebook import Rulebook, read_scenario
+from batchsim.rules import CountedRule, HttpFault, Outcome, Rule
+from batchsim.store import Store
+
+RULES = "fault_rules"
+SCENARIO = "scenario_sha256"
+
+encode = msgspec.json.Encoder().encode
+
+
+class Faults:
+    """Decides what goes wrong. A rule that has fired is saved before it acts, so that a restart does not repeat it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        kept = msgspec.json.decode(store.setting(RULES, b"[]"), type=list[CountedRule])
+        self.rulebook = Rulebook(store.seed, kept)
+
+    async def load_scenario(self, path: Path) -> None:
+        """Put the rules of a file in force, unless they are the ones that were put last from a file.
+
+        Raises:
+            OSError, ValueError: when the file cannot be read or holds no valid rules.
+        """
+        digest = sha256(await to_thread(path.read_bytes)).hexdigest().encode()
+        if digest != self.store.setting(SCENARIO, b""):
+            await self.replace(read_scenario(path))
+            await self.store.save_setting(SCENARIO, digest)
+
+    async def replace(self, rules: list[Rule]) -> None:
+        """Put other rules in force."""
+        self.rulebook.replace(rules)
+        await self.save()
+
+    async def save(self) -> None:
+        """Keep the rules and their counts."""
+        await self.store.save_setting(RULES, encode(self.rulebook.rules))
+
+    async def for_call(self, operation: str, request: Request) -> HttpFault | None:
+        """What goes wrong with an HTTP call, if anything."""
+        fault = self.rulebook.http_fault(operation, request.url.path, request.query_params)
+        if fault is not None:
+            await self.save()
+        return fault
+
+    async def for_batch(self, endpoint: str, model: str, metadata: Mapping[str, str]) -> Outcome:
+        """What becomes of a new batch."""
+        outcome = self.rulebook.outcome(endpoint, model, metadata)
+        if outcome is not None:
+            await self.save()
+        return outcome or Outcome()
+
+
+def list_horizon(request: Request) -> float:
+    """The Unix time up to which a list shows objects: now, or earlier when a fault makes it stale."""
+    fault: HttpFault = request.state.fault
+    return time.time() - fault.hide_newer_than_seconds

@@ -1,0 +1,94 @@
+"""The rules in force, and which of them fires."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchsim.chance import share
+from batchsim.rules import CountedRule, HttpFault, Outcome, Rule
+
+
+class Rulebook:
+    """The rules in force, first match first. Chance comes from the seed, so it can be repeated."""
+
+    def __init__(self, seed: str, rules: list[CountedRule]) -> None:
+        self.seed = seed
+        self.rules = rules
+
+    def replace(self, rules: list[Rule]) -> None:
+        """Put other rules in force; counting starts anew."""
+        self.rules = [CountedRule(rule) for rule in rules]
+
+    def http_fault(self, operation: str, path: str, query: Mapping[str, str]) -> HttpFault | None:
+        """What goes wrong with a call, if anything."""
+
+        def matches(rule: Rule) -> bool:
+            return (
+                rule.http is not None
+                and fnmatchcase(operation, rule.operation)
+                and fnmatchcase(path, rule.when.path)
+                and all_match(rule.when.query, query)
+            )
+
+        rule = self.fire(matches)
+        return rule.http if rule else None
+
+    def outcome(self, endpoint: str, model: str, metadata: Mapping[str, str]) -> Outcome | None:
+        """What becomes of a new batch, if not the usual."""
+
+        def matches(rule: Rule) -> bool:
+            return (
+                rule.batch is not None
+                and fnmatchcase(endpoint, rule.when.endpoint)
+                and fnmatchcase(model, rule.when.model)
+                and all_match(rule.when.metadata, metadata)
+            )
+
+        rule = self.fire(matches)
+        return rule.batch if rule else None
+
+    def fire(self, matches: Callable[[Rule], bool]) -> Rule | None:
+        """Count the match for each rule that matches; the first of them that is due fires."""
+        fired: Rule | None = None
+        for place, counted in enumerate(self.rules):
+            if matches(counted.rule):
+                counted.matched += 1
+                if fired is None and self.is_due(place, counted):
+                    counted.fired += 1
+                    fired = counted.rule
+        return fired
+
+    def is_due(self, place: int, counted: CountedRule) -> bool:
+        """Whether a rule that has just matched fires."""
+        rule = counted.rule
+        if counted.matched < (rule.nth or 1) or (rule.times_max is not None and counted.fired >= rule.times_max):
+            return False
+        return share(self.seed, "rule", place, counted.matched) < rule.probability
+
+
+def all_match(patterns: Mapping[str, str], values: Mapping[str, str]) -> bool:
+    """Whether each pattern's key is there with a value that matches."""
+    return all(key in values and fnmatchcase(values[key], pattern) for key, pattern in patterns.items())
+
+
+def parse_rules(text: bytes, *, toml: bool = False) -> list[Rule]:
+    """Rules from a JSON list, or from JSON or TOML with the list under `rules`.
+
+    Raises:
+        msgspec.ValidationError: with the path of what is wrong.
+        msgspec.DecodeError: when it is not JSON.
+        tomllib.TOMLDecodeError: when it is not TOML.
+    """
+    decoded: Any = tomllib.loads(text.decode()) if toml else msgspec.json.decode(text)
+    if isinstance(decoded, dict) and set(decoded) == {"rules"}:
+        decoded = decoded["rules"]
+    return msgspec.convert(decoded, list[Rule])
+
+
+def read_scenario(path: Path) -> list[Rule]:
+    """The rules of a scenario file: TOML if it is named so, else JSON. Raises as `parse_rules` does."""
+    return parse_rules(path.read_bytes(), toml=path.suffix == ".toml")

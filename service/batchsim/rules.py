@@ -1,0 +1,147 @@
+"""Faults on demand: rules that say when something goes wrong, and what.
+
+A rule has conditions (`operation`, `when`, `nth`, `times`, `probability`) and exactly one effect: `http` for what
+happens to an HTTP call, `batch` for what becomes of a batch. Effects are made of independent parts, so they combine.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a call or a batch must look like. Values are shell patterns; all that are given must match.
+
+    `path` and `query` speak of HTTP calls, the rest of batches. A query or metadata pattern matches only where its key
+    is present.
+    """
+
+    path: str = "*"
+    query: dict[str, str] = {}
+    endpoint: str = "*"
+    model: str = "*"
+    metadata: dict[str, str] = {}
+
+
+class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What happens to an HTTP call.
+
+    The call waits `delay_seconds`. Its effect is `done`, `none`, or `late`: after `late_seconds`, the connection being
+    dropped at once. The answer is the real one, or an error with `status`, or none (`drop`). `cut_after_bytes` breaks
+    the connection inside the answer's body; `truncate_to_bytes` ends the body early, as if it were whole.
+    `hide_newer_than_seconds` makes a list stale.
+    """
+
+    delay_seconds: float = 0.0
+    effect: Literal["done", "none", "late"] | None = None
+    late_seconds: float = 0.0
+    drop: bool = False
+    status: int | None = None
+    code: str | None = None
+    message: str | None = None
+    headers: dict[str, str] = {}
+    cut_after_bytes: int | None = None
+    truncate_to_bytes: int | None = None
+    hide_newer_than_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.drop and self.status is not None:
+            raise ValueError("an HTTP fault either drops the answer or has a status")
+        if self.effect == "late" and self.status is not None:
+            raise ValueError("a late effect has no answer, hence no status")
+        if self.effect == "none" and not self.drop and self.status is None:
+            raise ValueError("a call without effect needs a status or drop")
+
+    @property
+    def takes_effect(self) -> bool:
+        """Whether the call is carried out, now or later; dropped and refused calls are not, unless told to."""
+        return self.effect in {"done", "late"} or (self.effect is None and not self.drop and self.status is None)
+
+
+class LineFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What becomes of some lines: of `count` lines, or of a `fraction` of all, or of all that no earlier fault took.
+
+    With `status_code` the request was tried and failed; with `code` alone it was never executed. A `defect` concerns
+    lines that were executed, counted and billed, but whose result is written wrongly.
+    """
+
+    fraction: float | None = None
+    count: int | None = None
+    status_code: int | None = None
+    code: str | None = None
+    message: str | None = None
+    defect: Literal["missing", "in_both_files", "twice", "unknown_custom_id", "body_as_string"] | None = None
+
+    def __post_init__(self) -> None:
+        failure = self.status_code is not None or self.code is not None
+        if failure == (self.defect is not None):
+            raise ValueError("a line fault has either a status_code or code, or a defect")
+        if self.fraction is not None and self.count is not None:
+            raise ValueError("a line fault has a fraction or a count, not both")
+
+
+class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why a batch fails at validation; message and param default to what goes with the code."""
+
+    code: str
+    message: str | None = None
+    param: str | None = None
+    line: int | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What becomes of a batch.
+
+    `end` is the status it ends with; `done_fraction` of its requests are executed before it expires or is cancelled
+    (default: by elapsed time when a client cancels it or its window ends, else a half). `stuck` is a status it never
+    leaves by itself. `seconds` replace the configured delays. `show` replaces fields of the batch object, by status or
+    for all statuses ("*"). `vanished` files exist in the batch object only. `reordered` shows the output's lines in
+    another order from its second download on.
+    """
+
+    end: Literal["completed", "expired", "cancelled", "failed"] = "completed"
+    done_fraction: float | None = None
+    failure: Failure | None = None
+    stuck: Literal["validating", "in_progress", "finalizing", "cancelling"] | None = None
+    seconds: dict[Literal["validating", "in_progress", "finalizing", "cancelling"], float] = {}
+    lines: tuple[LineFault, ...] = ()
+    show: dict[str, dict[str, Any]] = {}
+    vanished: tuple[Literal["output", "error"], ...] = ()
+    reordered: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.end == "failed") != (self.failure is not None):
+            raise ValueError('an outcome with end "failed" needs a failure, and only that one')
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A fault and its conditions.
+
+    `operation` is a shell pattern of operation names (`files.create`, `batches.*`). The rule is silent before the `nth`
+    match, fires at most `times` times (once if only `nth` is given, else without end), each time with `probability`.
+    """
+
+    operation: str = "*"
+    when: When = When()
+    nth: int | None = None
+    times: int | None = None
+    probability: float = 1.0
+    http: HttpFault | None = None
+    batch: Outcome | None = None
+
+    def __post_init__(self) -> None:
+        if (self.http is None) == (self.batch is None):
+            raise ValueError("a rule has exactly one of http and batch")
+
+    @property
+    def times_max(self) -> int | None:
+        """How often the rule fires at most; None for no limit."""
+        return 1 if self.times is None and self.nth is not None else self.times
+
+
+class CountedRule(msgspec.Struct):
+    """A rule with how often its conditions were met (`matched`) and how often it fired."""
+
+    rule: Rule
+    matched: int = 0
+    fired: int = 0

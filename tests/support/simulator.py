@@ -1,0 +1,132 @@
+"""A simulator of the Batch API as a subprocess, for tests."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+SERVICE = Path(__file__).parents[2] / "service"
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+
+
+class Simulator:
+    """`python -m batchsim` over a state folder, on a free port of 127.0.0.1 that it keeps when it is restarted.
+
+    By default a batch passes through every status at once. `options` are further options of the command, such as
+    `in_progress_seconds=1` or `enqueued_tokens=["gpt-4o=100"]`; `url` is the server, `base_url` what a client takes.
+    """
+
+    def __init__(self, state: Path, *, port: int = 0, **options: Any) -> None:
+        self.state = state
+        self.port = port
+        delays = dict.fromkeys(
+            ("validating_seconds", "in_progress_seconds", "finalizing_seconds", "cancelling_seconds"), 0
+        )
+        self.options: dict[str, Any] = {**delays, **options}
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client takes as `base_url`."""
+        return f"{self.url}/v1"
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self.process is not None, "the simulator runs"
+        return self.process.pid
+
+    def command(self) -> list[str]:
+        """The command line."""
+        command = [sys.executable, "-m", "batchsim", "--state", str(self.state), "--port", str(self.port)]
+        command += ["--port-file", str(self.state / "port")]
+        for name, value in self.options.items():
+            for one in value if isinstance(value, list) else [value]:
+                command += [f"--{name.replace('_', '-')}", str(one)]
+        return command
+
+    async def start(self) -> None:
+        """Start it and wait until it listens."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        port_file = self.state / "port"
+        port_file.unlink(missing_ok=True)
+        log = (self.state / "log").open("ab")
+        with log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command(), stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(SERVICE)}
+            )
+        async with asyncio.timeout(START_SECONDS):
+            while not port_file.exists():
+                if self.process.returncode is not None:
+                    raise RuntimeError(f"batchsim ended: {self.log()}")
+                await asyncio.sleep(0.005)
+        self.port = int(port_file.read_text())
+
+    async def stop(self) -> int:
+        """End it by SIGTERM and wait; returns its exit status. Does nothing if it has ended."""
+        return await self.end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End it by SIGKILL and wait."""
+        await self.end(signal.SIGKILL)
+
+    async def restart(self) -> None:
+        """Kill it and start it again, on the same port and state."""
+        await self.kill()
+        await self.start()
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end."""
+        assert self.process is not None, "the simulator was started"
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+    async def faults(self, rules: Sequence[dict[str, Any]]) -> None:
+        """Replace the fault rules."""
+        await asyncio.to_thread(self.call, "PUT", "/control/faults", json.dumps(list(rules)).encode())
+
+    async def fired(self) -> list[int]:
+        """How often each fault rule has fired."""
+        counted = await asyncio.to_thread(self.call, "GET", "/control/faults")
+        return [rule["fired"] for rule in counted]
+
+    async def control_state(self) -> dict[str, Any]:
+        """What `GET /control/state` answers: pid, cpu_seconds, seed, batches by status, enqueued tokens by model."""
+        state: dict[str, Any] = await asyncio.to_thread(self.call, "GET", "/control/state")
+        return state
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """Call the control endpoint, blocking."""
+        request = urllib.request.Request(self.url + path, data=body, method=method)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The journal's lines: `batch.created` and `request.executed` events in their order."""
+        path = self.state / "journal.jsonl"
+        text = path.read_bytes() if path.exists() else b""
+        return [json.loads(line) for line in text.split(b"\n") if line]
+
+    def log(self) -> str:
+        """What it has printed."""
+        return (self.state / "log").read_text()
