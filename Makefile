@@ -27,7 +27,7 @@ lint: $(VENV)/development ## style, types and the contracts between the modules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 unit: $(VENV)/development ## the tests without servers
 	$(BIN)/python -m pytest tests/unit

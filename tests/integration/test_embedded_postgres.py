@@ -1,6 +1,7 @@
-import asyncio
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -73,10 +74,14 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         await server.start()
 
 
-async def test_a_server_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "postgres")], stdout=subprocess.PIPE)
-    with parent:
-        assert parent.stdout is not None
-        server = psutil.Process(int(await asyncio.to_thread(parent.stdout.readline)))
-        parent.kill()
-    await asyncio.to_thread(server.wait, 30)
+async def test_a_server_ends_with_a_parent_that_is_killed() -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # in place of tmp_path, which is closed to the user that root falls to
+        Path(folder).chmod(0o755)
+        command = [sys.executable, "-c", PARENT, f"{folder}/postgres"]
+        with subprocess.Popen(command, env={**os.environ, "TMPDIR": folder}, stdout=subprocess.PIPE) as parent:
+            assert parent.stdout is not None
+            server = psutil.Process(int(parent.stdout.readline()))
+            parent.kill()
+        server.wait(timeout=30)

