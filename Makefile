@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit integration bench lock clean
+.PHONY: help demo test lint unit integration servers bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ unit: $(VENV)/development ## the tests without servers
 
 integration: $(VENV)/development ## the tests on a real Kafka and Postgres
 	$(BIN)/python -m pytest tests/integration
+
+servers: $(VENV)/demo ## a Kafka and a Postgres to run the service against, until Ctrl-C
+	$(BIN)/python -m penstock.embedded
 
 bench: $(VENV)/development ## measure throughput
 	$(BIN)/python -m tests.benchmark

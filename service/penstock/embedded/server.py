@@ -45,7 +45,13 @@ def run(command: Sequence[str], **options: Any) -> str:
         ServerError: it failed.
     """
     done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - every command is put together in this package
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C is the parent's to handle
+        **options,
     )
     if done.returncode:
         raise ServerError(f"{Path(command[0]).name} ended with code {done.returncode}:\n{done.stdout}")
@@ -150,7 +156,7 @@ class EmbeddedServer(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C goes to the parent, which stops the server when it is ready to
+                start_new_session=True,  # Ctrl-C is the parent's to handle
                 **self.process_options(),
             )
         self.watchdog = subprocess.Popen(  # noqa: S603 - a constant script and our own process id
