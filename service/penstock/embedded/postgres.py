@@ -106,7 +106,11 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def data_argument(self) -> str:
-        """The data folder as the server can reach it: through its working folder when root closed the way to it."""
+        """The data folder as the server can reach it.
+
+        When root runs this in a folder that only root can enter, that is through the working folder, on Linux and with
+        Postgres 16 or later; elsewhere root has to choose a folder that all users can enter.
+        """
         return str(self.data) if not is_root() or is_open_to_all(self.folder.parent) else "/proc/self/cwd"
 
     def prepare(self) -> None:
