@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,20 @@ async def test_a_group_goes_on_from_its_committed_offset(kafka: EmbeddedKafka, t
             record = await consumer.getone()
             assert record.value == expected
             await consumer.commit({TopicPartition(name, 0): record.offset + 1})
+
+
+async def test_a_compacted_topic_forgets_all_but_the_last_record_of_a_key(
+    kafka: EmbeddedKafka, topic: TopicFactory
+) -> None:
+    name = await topic("ledger", configs={"cleanup.policy": "compact", "segment.ms": "1", "max.compaction.lag.ms": "1"})
+    values = [str(number).encode() for number in range(20)]
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for value in values:
+            await producer.send_and_wait(name, value, key=b"batch")
+    async with asyncio.timeout(60):
+        while (seen := await consume(kafka, name, 1)) == values[:1]:
+            await asyncio.sleep(0.1)
+    assert seen[0] in values
 
 
 async def test_records_survive_a_kill_and_the_port_stays(kafka: EmbeddedKafka, topic: TopicFactory) -> None:
