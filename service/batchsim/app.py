@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchsim.batch_routes import BatchRoutes
 from batchsim.control_routes import ControlRoutes
-from batchsim.endpoint import Endpoint, Handler
+from batchsim.endpoint import Endpoint, Handler, drain
 from batchsim.errors import error_body
 from batchsim.faults import Faults
 from batchsim.file_routes import FileRoutes
@@ -96,6 +96,7 @@ class Gate:
             if compare_digest(key.encode(), self.api_key.encode()):
                 await self.app(scope, receive, identified)
             else:
+                await drain(Request(scope, receive))
                 await unauthorized(key)(scope, receive, identified)
 
 

@@ -27,7 +27,7 @@ Examples:
 
 
 @app.command(help=EXAMPLES)
-def run(  # noqa: PLR0917  typer takes options by name
+def run(
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     port_file: Annotated[Path | None, Option(help="File to write the port to, once listening.")] = None,
@@ -80,7 +80,8 @@ def run(  # noqa: PLR0917  typer takes options by name
     try:
         serve(settings, host, port, port_file, scenario)
     except BlockingIOError:
-        raise BadParameter(f"{state} is in use by another batchsim", param_hint="--state") from None
+        typer.echo(f"batchsim: another batchsim uses {state}", err=True)
+        raise typer.Exit(1) from None
 
 
 def parse_enqueued_tokens(options: list[str]) -> dict[str, int]:

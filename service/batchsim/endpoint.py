@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -39,14 +40,15 @@ class Endpoint:
             except ClientDisconnect:
                 return
         if fault.drop or fault.effect == "late":
-            drop_connection(request)
+            await drop_connection(request)
             return
         if fault.status is not None:
-            await drain(request)
             body = status_error_body(fault.status, fault.code, fault.message)
             response = JSONResponse(body, fault.status, fault.headers)
         assert response is not None, "a call without effect has a status or is dropped"
         response.headers.update(fault.headers)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            await drain(request)
         await response(scope, receive, BrokenSend(request, send, fault))
 
 
@@ -54,13 +56,20 @@ async def before_effect(request: Request) -> None:
     """Called by a handler when all is checked and nothing is changed yet: here a late effect waits, its client gone."""
     fault: HttpFault = request.state.fault
     if fault.effect == "late":
-        drop_connection(request)
+        await drop_connection(request)
         await asyncio.sleep(fault.late_seconds)
 
 
-def drop_connection(request: Request) -> None:
+async def drop_connection(request: Request) -> None:
     """End the call's connection without a word."""
     request.state.transport.abort()
+    await disconnected(request)
+
+
+async def disconnected(request: Request) -> None:
+    """Return when the server knows that the connection is gone: from then on, nothing sent is missed."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def drain(request: Request) -> None:
@@ -94,5 +103,6 @@ class BrokenSend:
             if self.cut is not None and self.sent >= self.cut:
                 await self.send({**message, "more_body": True})
                 self.request.state.transport.close()
+                await disconnected(self.request)
                 return
         await self.send(message)

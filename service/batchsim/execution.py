@@ -91,7 +91,7 @@ class Execution:
             for file in (output, error):
                 file.flush()
                 os.fsync(file.fileno())
-        self.executed.output, self.executed.error = (path if path.stat().st_size else None for path in paths)
+        self.executed.output, self.executed.error = (kept_unless_empty(path) for path in paths)
         return self.executed
 
     def scan(self) -> Fates:
@@ -155,6 +155,14 @@ class Execution:
         line_id = "batch_req_" + name(self.seed, self.batch.id, custom_id)
         file.write(encode({"id": line_id, "custom_id": custom_id, "response": response, "error": error}))
         file.write(b"\n")
+
+
+def kept_unless_empty(path: Path) -> Path | None:
+    """The path of a file that has something in it; an empty one is deleted."""
+    if path.stat().st_size:
+        return path
+    path.unlink()
+    return None
 
 
 def line_error_body(fault: LineFault, status_code: int, digest: str) -> dict[str, Any]:

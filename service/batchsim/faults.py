@@ -4,6 +4,7 @@ import time
 from asyncio import to_thread
 from collections.abc import Mapping
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -63,6 +64,6 @@ class Faults:
 
 
 def list_horizon(request: Request) -> float:
-    """The Unix time up to which a list shows objects: now, or earlier when a fault makes it stale."""
+    """The Unix time up to which a list shows objects: endless, or in the past when a fault makes the list stale."""
     fault: HttpFault = request.state.fault
-    return time.time() - fault.hide_newer_than_seconds
+    return time.time() - fault.hide_newer_than_seconds if fault.hide_newer_than_seconds else inf

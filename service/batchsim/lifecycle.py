@@ -227,6 +227,8 @@ class Lifecycle:
             changed.enter(status, time.time())
 
         kept = [new for kind, new in new_files.items() if kind not in batch.outcome.vanished]
+        for kind in new_files.keys() & set(batch.outcome.vanished):
+            new_files[kind].path.unlink()
         return await self.store.update_batch(batch.id, batch.status, change, kept, bytes(executed.journal))
 
     def execute(self, batch: BatchRecord) -> tuple[Executed, dict[Literal["output", "error"], NewFile]]:

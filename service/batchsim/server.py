@@ -15,7 +15,7 @@ from batchsim.settings import Settings
 from batchsim.store import Store
 
 KEEP_ALIVE_SECONDS = 75
-GRACE_SECONDS = 5
+GRACE_SECONDS = 2
 BACKLOG = 2048
 
 

@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from openai import AsyncOpenAI
+from openai.types import Batch
+
 SERVICE = Path(__file__).parents[2] / "service"
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+REACH_SECONDS = 20.0
+TERMINAL = ("completed", "failed", "expired", "cancelled")
 
 
 class Simulator:
@@ -53,6 +58,10 @@ class Simulator:
         """The process id."""
         assert self.process is not None, "the simulator runs"
         return self.process.pid
+
+    def client(self, **options: Any) -> AsyncOpenAI:
+        """An OpenAI client that does not retry by itself; to be closed by the caller."""
+        return AsyncOpenAI(**{"base_url": self.base_url, "api_key": "sk-test", "max_retries": 0, **options})
 
     def command(self) -> list[str]:
         """The command line."""
@@ -130,3 +139,55 @@ class Simulator:
     def log(self) -> str:
         """What it has printed."""
         return (self.state / "log").read_text()
+
+
+def request_line(custom_id: str, body: dict[str, Any], url: str = "/v1/chat/completions") -> bytes:
+    """A line of a batch input file."""
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body}).encode() + b"\n"
+
+
+def chat_lines(count: int, *, model: str = "gpt-4o-mini", characters: int = 0) -> bytes:
+    """The input file of so many chat requests, `request-0` onwards, each with a prompt of its own."""
+    bodies = (
+        {"model": model, "messages": [{"role": "user", "content": f"prompt {number}".ljust(characters, ".")}]}
+        for number in range(count)
+    )
+    return b"".join(request_line(f"request-{number}", body) for number, body in enumerate(bodies))
+
+
+async def upload(client: AsyncOpenAI, content: bytes) -> str:
+    """Upload a batch input file; returns its id."""
+    return (await client.files.create(file=("input.jsonl", content), purpose="batch")).id
+
+
+async def create_batch(
+    client: AsyncOpenAI, content: bytes, endpoint: Any = "/v1/chat/completions", **options: Any
+) -> Batch:
+    """Upload an input file and create a batch of it."""
+    file_id = await upload(client, content)
+    return await client.batches.create(input_file_id=file_id, endpoint=endpoint, completion_window="24h", **options)
+
+
+async def reach(client: AsyncOpenAI, batch_id: str, *statuses: str) -> Batch:
+    """Poll a batch until it has one of the statuses, by default a terminal one."""
+    async with asyncio.timeout(REACH_SECONDS):
+        while True:
+            batch = await client.batches.retrieve(batch_id)
+            if batch.status in (statuses or TERMINAL):
+                return batch
+            await asyncio.sleep(0.005)
+
+
+async def run_batch(
+    client: AsyncOpenAI, content: bytes, endpoint: Any = "/v1/chat/completions", **options: Any
+) -> Batch:
+    """Upload, create, and poll until the end."""
+    return await reach(client, (await create_batch(client, content, endpoint, **options)).id)
+
+
+async def result_lines(client: AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    """The lines of a result file; none for a null id."""
+    if not file_id:
+        return []
+    content = await client.files.content(file_id)
+    return [json.loads(line) for line in content.content.split(b"\n") if line]

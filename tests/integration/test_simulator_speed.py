@@ -1,0 +1,32 @@
+import json
+from pathlib import Path
+
+from tests.support.simulator import Simulator, chat_lines, create_batch, reach
+
+REQUESTS = 50_000
+CPU_SECONDS_MAX = 3.0
+MEMORY_BYTES_MAX = 200_000_000
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """The most memory that a process has had resident."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("Linux tells VmHWM")
+
+
+async def test_a_full_batch_costs_little_processor_time_and_memory(tmp_path: Path) -> None:
+    content = chat_lines(REQUESTS, characters=880)
+    assert len(content) > 1_000 * REQUESTS
+    async with Simulator(tmp_path / "state") as simulator, simulator.client() as client:
+        before = (await simulator.control_state())["cpu_seconds"]
+        batch = await reach(client, (await create_batch(client, content)).id)
+        digits = 0
+        async with client.files.with_streaming_response.content(batch.output_file_id or "") as response:
+            async for chunk in response.iter_bytes():
+                digits += chunk.count(b"\n")
+        spent = (await simulator.control_state())["cpu_seconds"] - before
+        assert digits == REQUESTS
+        assert spent <= CPU_SECONDS_MAX, json.dumps({"cpu_seconds": spent})
+        assert peak_memory_bytes(simulator.pid) < MEMORY_BYTES_MAX
