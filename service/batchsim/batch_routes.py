@@ -25,6 +25,7 @@ from batchsim.validation import decode_line
 LIST_LIMIT_DEFAULT = 20
 LIST_LIMIT_MAX = 100
 HOUR_SECONDS = 3_600
+FIRST_LINE_BYTES_MAX = 16_000_000
 
 
 class BatchRoutes:
@@ -46,7 +47,8 @@ class BatchRoutes:
             raise ApiError(
                 429, message, error_type="requests", code="rate_limit_exceeded", headers={"retry-after": "60"}
             )
-        model = await to_thread(first_model, self.store.folder.file(params.input_file_id))
+        is_known = self.store.file(params.input_file_id) is not None
+        model = await to_thread(first_model, self.store.folder.file(params.input_file_id)) if is_known else None
         outcome = await self.faults.for_batch(params.endpoint, model or "", params.metadata or {})
         await before_effect(request)
         batch = await self.store.add_batch(partial(self.new_batch, params, model, outcome))
@@ -115,7 +117,7 @@ def first_model(path: Path) -> str | None:
     """The model of a file's first line, which fault rules may ask for before the file is validated."""
     try:
         with path.open("rb") as lines:
-            body = msgspec.json.decode(decode_line(lines.readline()).body)
+            body = msgspec.json.decode(decode_line(lines.readline(FIRST_LINE_BYTES_MAX)).body)
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
     model = body.get("model") if isinstance(body, dict) else None

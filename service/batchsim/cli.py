@@ -80,8 +80,15 @@ def run(
     try:
         serve(settings, host, port, port_file, scenario)
     except BlockingIOError:
-        typer.echo(f"batchsim: another batchsim uses {state}", err=True)
-        raise typer.Exit(1) from None
+        raise fatal(f"another batchsim uses {state}") from None
+    except OSError as error:
+        raise fatal(f"cannot serve {host}:{port} from {state}: {error}") from error
+
+
+def fatal(message: str) -> typer.Exit:
+    """Say why the program cannot run; the exception ends it."""
+    typer.echo(f"batchsim: {message}", err=True)
+    return typer.Exit(1)
 
 
 def parse_enqueued_tokens(options: list[str]) -> dict[str, int]:

@@ -21,7 +21,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Faults:
-    """Decides what goes wrong. A rule that has fired is saved before it acts, so that a restart does not repeat it."""
+    """Decides what goes wrong. Counts are saved before a rule acts, so that a restart does not repeat it."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -46,19 +46,20 @@ class Faults:
 
     async def save(self) -> None:
         """Keep the rules and their counts."""
+        self.rulebook.has_counted = False
         await self.store.save_setting(RULES, encode(self.rulebook.rules))
 
     async def for_call(self, operation: str, request: Request) -> HttpFault | None:
         """What goes wrong with an HTTP call, if anything."""
         fault = self.rulebook.http_fault(operation, request.url.path, request.query_params)
-        if fault is not None:
+        if self.rulebook.has_counted:
             await self.save()
         return fault
 
     async def for_batch(self, endpoint: str, model: str, metadata: Mapping[str, str]) -> Outcome:
         """What becomes of a new batch."""
         outcome = self.rulebook.outcome(endpoint, model, metadata)
-        if outcome is not None:
+        if self.rulebook.has_counted:
             await self.save()
         return outcome or Outcome()
 

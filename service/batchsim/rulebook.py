@@ -13,11 +13,15 @@ from batchsim.rules import CountedRule, HttpFault, Outcome, Rule
 
 
 class Rulebook:
-    """The rules in force, first match first. Chance comes from the seed, so it can be repeated."""
+    """The rules in force, first match first. Chance comes from the seed, so it can be repeated.
+
+    `has_counted` tells that a count changed on which a later decision depends; whoever saves the rules resets it.
+    """
 
     def __init__(self, seed: str, rules: list[CountedRule]) -> None:
         self.seed = seed
         self.rules = rules
+        self.has_counted = False
 
     def replace(self, rules: list[Rule]) -> None:
         """Put other rules in force; counting starts anew."""
@@ -57,6 +61,7 @@ class Rulebook:
         for place, counted in enumerate(self.rules):
             if matches(counted.rule):
                 counted.matched += 1
+                self.has_counted = self.has_counted or counted.rule.is_conditional
                 if fired is None and self.is_due(place, counted):
                     counted.fired += 1
                     fired = counted.rule

@@ -134,6 +134,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             raise ValueError("a rule has exactly one of http and batch")
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether it depends on counts if the rule fires."""
+        return self.nth is not None or self.times is not None or self.probability < 1
+
+    @property
     def times_max(self) -> int | None:
         """How often the rule fires at most; None for no limit."""
         return 1 if self.times is None and self.nth is not None else self.times

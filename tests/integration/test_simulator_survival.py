@@ -63,8 +63,10 @@ async def test_a_kill_in_the_middle_of_the_work_doubles_nothing(tmp_path: Path) 
                 await create(input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h")
                 for _ in range(3)
             ]
+        interrupted: set[str] = set()
         for delay in (0.05, 0.12, 0.19, 0.26, 0.33):
             await asyncio.sleep(delay)  # the kill has to come at some moment of the work, not at a moment that is known
+            interrupted |= set((await simulator.control_state())["batches"]) - {"completed"}
             await simulator.restart()
         async with simulator.client() as client:
             for batch in batches:
@@ -74,6 +76,7 @@ async def test_a_kill_in_the_middle_of_the_work_doubles_nothing(tmp_path: Path) 
             for entry in simulator.journal()
             if entry["event"] == "request.executed"
         )
+        assert interrupted
         assert set(executed.values()) == {1}
         assert len(executed) == 3 * 8_000
         assert list((simulator.state / "inputs").iterdir()) == []

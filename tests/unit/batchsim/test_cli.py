@@ -1,0 +1,41 @@
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import batchsim
+from batchsim.cli import app
+from batchsim.rulebook import parse_rules
+
+
+def flattened(output: str) -> str:
+    """What is printed, without colours, frames and the line breaks of a narrow terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m|[\s│]", "", output)
+
+
+@pytest.mark.parametrize("value", ["gpt-4o", "gpt-4o=", "=5", "gpt-4o=many"])
+def test_a_token_limit_needs_a_model_and_a_number(value: str) -> None:
+    result = CliRunner().invoke(app, ["--enqueued-tokens", value])
+    assert result.exit_code == 2
+    assert "MODEL=N" in flattened(result.output)
+
+
+@pytest.mark.parametrize("text", ["[{}]", "nothing", '[{"http": {"status": "x"}}]'])
+def test_a_bad_scenario_is_refused_before_anything_is_opened(tmp_path: Path, text: str) -> None:
+    scenario = tmp_path / "storm.json"
+    scenario.write_text(text)
+    result = CliRunner().invoke(app, ["--scenario", str(scenario), "--state", str(tmp_path / "state")])
+    assert result.exit_code == 2
+    assert "storm.json" in flattened(result.output)
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_help_shows_examples() -> None:
+    assert "--scenariostorm.toml" in flattened(CliRunner().invoke(app, ["--help"]).output)
+
+
+def test_the_rules_of_the_manual_are_valid() -> None:
+    manual = Path(batchsim.__file__).with_name("README.md").read_text()
+    examples = [block for block in re.findall(r"```json\n(.*?)```", manual, re.DOTALL) if block.startswith("[")]
+    assert [len(parse_rules(example.encode())) for example in examples] == [12]
