@@ -146,7 +146,7 @@ class Lifecycle:
     async def leave_in_progress(self, batch: BatchRecord) -> BatchRecord | None:
         """Run for the set time: to `finalizing`; to `expired` or `cancelling` if told so, or if the window ends."""
         outcome = batch.outcome
-        window = batch.expires_at - batch.times[Status.IN_PROGRESS]
+        window = max(0.0, batch.expires_at - batch.times[Status.IN_PROGRESS])
         overdue = batch.delays.in_progress > window
         if not await self.wait(batch, min(batch.delays.in_progress, window)):
             return None

@@ -256,7 +256,7 @@ async def test_a_cancelled_batch_keeps_what_was_done(client: AsyncOpenAI, simula
 
 
 async def test_a_batch_cancelled_while_validating_has_no_files(client: AsyncOpenAI, simulator: Simulator) -> None:
-    await simulator.faults([{"batch": {"stuck": "validating", "seconds": {"cancelling": 0.1}}}])
+    await simulator.faults([{"batch": {"stuck": "validating", "seconds": {"cancelling": 0.5}}}])
     batch = await create_batch(client, chat_lines(3))
     assert (await client.batches.cancel(batch.id)).status == "cancelling"
     assert (await client.batches.cancel(batch.id)).status == "cancelling"
@@ -282,7 +282,7 @@ async def test_deleting_the_input_file_does_not_touch_a_batch_that_runs(
 
 
 async def test_every_status_can_be_seen_on_the_way(client: AsyncOpenAI, simulator: Simulator) -> None:
-    seconds = {"validating": 0.1, "in_progress": 0.1, "finalizing": 0.1}
+    seconds = {"validating": 0.3, "in_progress": 0.3, "finalizing": 0.3}
     await simulator.faults([{"batch": {"seconds": seconds}}])
     batch = await create_batch(client, chat_lines(1))
     for status in ("validating", "in_progress", "finalizing", "completed"):
@@ -299,12 +299,12 @@ async def test_creates_are_limited_by_the_hour(tmp_path: Path) -> None:
 
 
 async def test_a_batch_expires_when_its_window_ends(tmp_path: Path) -> None:
-    slow = Simulator(tmp_path / "state", window_seconds=0.2, in_progress_seconds=0.8)
+    slow = Simulator(tmp_path / "state", window_seconds=0.5, in_progress_seconds=1)
     async with slow as simulator, simulator.client() as client:
         batch = await run_batch(client, chat_lines(100))
         assert batch.status == "expired"
         done = await result_lines(client, batch.output_file_id)
         undone = await result_lines(client, batch.error_file_id)
-        assert 10 <= len(done) <= 25
+        assert 0 < len(done) <= 50
         assert len(done) + len(undone) == 100
         assert {line["error"]["code"] for line in undone} == {"batch_expired"}

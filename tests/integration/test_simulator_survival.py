@@ -40,7 +40,7 @@ async def test_everything_is_there_after_a_kill(tmp_path: Path) -> None:
 
 async def test_a_batch_goes_on_in_the_status_it_had(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    async with Simulator(state, validating_seconds=0.2, in_progress_seconds=0.2, finalizing_seconds=0.2) as simulator:
+    async with Simulator(state, validating_seconds=0.6, in_progress_seconds=0.6, finalizing_seconds=0.6) as simulator:
         async with simulator.client() as client:
             batch = await create_batch(client, chat_lines(5))
         for status in ("validating", "in_progress", "finalizing"):
