@@ -1,0 +1,15 @@
+"""`penstock`: every command in one place."""
+
+import typer
+
+from penstock.cli import run
+
+app = typer.Typer(
+    name="penstock",
+    help="Kafka in, OpenAI Batch API through, Kafka out: exactly once, at half price.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(run.run)
+app.command()(run.migrate)

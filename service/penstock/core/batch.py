@@ -1,0 +1,178 @@
+"""A batch: its states, what the provider says of it, and what a refusal of it means.
+
+::
+
+    sealed ──► creating ──► submitted ──► ended ──► decided ──► published
+      ▲ │          │                        │
+      │ └► split   │◄── (refused, absent) ──┤
+      └────────────┴────────────────────────┘ again: refused as a whole
+                                            └► split
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum, auto
+
+from penstock.core.window import Part
+
+
+class BatchState(StrEnum):
+    """Where a batch stands with us."""
+
+    SEALED = "sealed"
+    """Its parts are fixed; it waits for quota and a submitter."""
+    CREATING = "creating"
+    """An intent is written; until the answer is stored the create is in doubt."""
+    SUBMITTED = "submitted"
+    """The provider has it."""
+    ENDED = "ended"
+    """Nothing more will happen at the provider (or a verdict needs none): ready to be decided."""
+    DECIDED = "decided"
+    """Every position has its outcome; final results are being published."""
+    PUBLISHED = "published"
+    """Every final result is in a committed Kafka transaction."""
+    SPLIT = "split"
+    """Its positions live on in other batches."""
+
+
+TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
+    BatchState.SEALED: frozenset({BatchState.CREATING, BatchState.ENDED, BatchState.SPLIT}),
+    BatchState.CREATING: frozenset({BatchState.SUBMITTED, BatchState.SEALED}),
+    BatchState.SUBMITTED: frozenset({BatchState.ENDED}),
+    BatchState.ENDED: frozenset({BatchState.DECIDED, BatchState.SEALED, BatchState.SPLIT}),
+    BatchState.DECIDED: frozenset({BatchState.PUBLISHED}),
+    BatchState.PUBLISHED: frozenset(),
+    BatchState.SPLIT: frozenset(),
+}
+"""Every move there is. The database refuses any other one (trigger `batch_moves`)."""
+
+
+PROVIDER_RANK = {
+    "validating": 0,
+    "in_progress": 1,
+    "finalizing": 2,
+    "cancelling": 3,
+    "completed": 4,
+    "failed": 4,
+    "expired": 4,
+    "cancelled": 4,
+}
+"""The provider's statuses; a status only moves to a higher rank. An unknown one ranks with `in_progress`."""
+TERMINAL_RANK = 4
+
+
+def rank(status: str) -> int:
+    """A status' place on the way; unknown statuses are "not terminal yet"."""
+    return PROVIDER_RANK.get(status, 1)
+
+
+def is_terminal(status: str) -> bool:
+    """Whether the provider is done with a batch of this status."""
+    return rank(status) == TERMINAL_RANK
+
+
+@dataclass(frozen=True, slots=True)
+class BatchError:
+    """One entry of a failed batch's ``errors.data``; ``line`` counts from 1."""
+
+    code: str
+    message: str
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderBatch:
+    """What the provider says of a batch, mapped once at the boundary; empty texts are None."""
+
+    id: str
+    status: str
+    created_at: datetime
+    expires_at: datetime | None
+    output_file_id: str | None
+    error_file_id: str | None
+    errors: tuple[BatchError, ...]
+    metadata: dict[str, str]
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+class Remedy(Enum):
+    """What to do with a batch that was refused at validation; none of its lines was executed (B5)."""
+
+    AGAIN = auto()
+    """Send the same batch once more, later."""
+    AGAIN_SMALLER = auto()
+    """Enqueued tokens ran out: learn the limit, then again, cut to it."""
+    ANSWER_LINE = auto()
+    """One line is at fault: its error is the answer, the others go again."""
+    ANSWER_ALL = auto()
+    """All lines share the fault: it answers all of them."""
+    HALVE = auto()
+    """Too many lines at fault one after the other: cut the window in two."""
+    HALT_LANE = auto()
+    """The fault is in what we wrote: no further batch of this lane until an operator has looked."""
+
+
+LINES_LOST_MAX = 8
+CREATES_MAX = 64
+SHARED_FAULTS = frozenset(
+    {"mismatched_model", "model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch", "model_mismatch"}
+)
+OUR_FAULTS = frozenset({"duplicate_custom_id", "invalid_json_line", "empty_file", "input_modified"})
+
+
+def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -> Remedy:
+    """What to do about a refusal.
+
+    Args:
+        error: the first error that the provider reported; validation stops at the first bad line.
+        requests: requests in the refused batch.
+        lines_lost: lines that this window has already lost one at a time.
+        creates: creates of the window and all its descendants so far.
+    """
+    if error.code in OUR_FAULTS:
+        return Remedy.HALT_LANE
+    if creates >= CREATES_MAX or error.code in SHARED_FAULTS:
+        return Remedy.ANSWER_ALL
+    if error.code == "token_limit_exceeded":
+        return Remedy.AGAIN_SMALLER
+    if error.line is None or not 1 <= error.line <= requests:
+        return Remedy.AGAIN
+    if requests == 1:
+        return Remedy.ANSWER_ALL
+    if lines_lost >= LINES_LOST_MAX:
+        return Remedy.HALVE
+    return Remedy.ANSWER_LINE
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer given to every position of a batch without the provider."""
+
+    code: str
+    message: str
+
+
+def positions(parts: Sequence[Part], first: int, requests: int) -> tuple[Part, ...]:
+    """The parts that cover a number of positions from position ``first``."""
+    chosen = []
+    start = 0
+    for part in parts:
+        low, high = max(first - start, 0), min(first + requests - start, part.requests)
+        if low < high:
+            chosen.append(Part(part.chunk_id, part.first + low, high - low))
+        start += part.requests
+    return tuple(chosen)
+
+
+def locate(parts: Sequence[Part]) -> dict[uuid.UUID, list[tuple[int, int, int]]]:
+    """For each chunk, ``(first index, requests, position of the first)``: turns wire ids into positions."""
+    places: dict[uuid.UUID, list[tuple[int, int, int]]] = {}
+    start = 0
+    for part in parts:
+        places.setdefault(part.chunk_id, []).append((part.first, part.requests, start))
+        start += part.requests
+    return places

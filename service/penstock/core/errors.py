@@ -1,0 +1,89 @@
+"""The error tree, by what the caller does about it.
+
+PenstockError
+├── ConfigurationError      exit at start, naming the variable and its mend
+├── RejectedMessage         the message becomes a dead letter
+├── UnknownFormat           stored by a newer version: leave it alone, report it
+├── Superseded              somebody else won (lease, epoch, position): drop the work, start again
+├── Halted                  data is at risk: this one thing stops, loudly, until an operator resumes it
+└── ProviderError           mapped once at the provider's boundary
+    ├── ProviderUnavailable nothing took effect: back off, try again
+    ├── ProviderInDoubt     it may have taken effect: look before trying again
+    ├── ProviderRefused     a definite no, with the provider's code
+    ├── ProviderMissing     404: not a status, see W1 and W4 of the design
+    └── ProviderDenied      401 or 403: the account's key
+"""
+
+
+class PenstockError(Exception):
+    """Root of what Penstock raises on purpose."""
+
+
+class ConfigurationError(PenstockError):
+    """A setting is wrong; the text names the variable and what it takes."""
+
+
+class RejectedMessage(PenstockError):
+    """A message that cannot be a request.
+
+    Args:
+        code: stable reason code, a metric label and a dead-letter header.
+        reason: a sentence that says what to mend; never holds any of the message's content.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class UnknownFormat(PenstockError):
+    """A stored record carries a format number this version does not know."""
+
+
+class Superseded(PenstockError):
+    """The lease, epoch, state or position that the work stood on is no longer ours."""
+
+
+class Halted(PenstockError):
+    """Going on would lose or double data; the text says what an operator can do."""
+
+
+class ProviderError(PenstockError):
+    """A call to the provider failed.
+
+    Args:
+        operation: the call, such as ``batches.create``.
+        detail: the provider's own words, bounded; never a request's content.
+        code: the provider's error code or the HTTP status as text.
+        retry_after_seconds: what the provider asked for, if it did.
+    """
+
+    def __init__(
+        self, operation: str, detail: str, *, code: str = "", retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(f"{operation}: {code or 'error'}: {detail}")
+        self.operation = operation
+        self.detail = detail
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProviderUnavailable(ProviderError):
+    """The call took no effect (not connected, 429, or a read that failed)."""
+
+
+class ProviderInDoubt(ProviderError):
+    """The call may have taken effect: its answer was lost or was a 5xx."""
+
+
+class ProviderRefused(ProviderError):
+    """The provider said no for good (4xx)."""
+
+
+class ProviderMissing(ProviderError):
+    """The provider answers 404 for an object that we know of."""
+
+
+class ProviderDenied(ProviderError):
+    """The key is wrong, revoked or lacks a right (401, 403)."""

@@ -1,0 +1,170 @@
+"""Lanes: what may share a batch, and the policy of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from penstock.core.errors import ConfigurationError
+
+ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+)
+EMBEDDINGS = "/v1/embeddings"
+DEAD_LETTER_ENDPOINT = "dead-letter"
+"""The endpoint of the lane that has no provider: what cannot be a request waits there for the publisher."""
+
+
+class LaneKey(NamedTuple):
+    """What may share a batch. Tenants share batches."""
+
+    account: str
+    endpoint: str
+    model: str
+    completion_window: str
+
+    @property
+    def dead(self) -> bool:
+        """Whether this is the lane without a provider."""
+        return self.endpoint == DEAD_LETTER_ENDPOINT
+
+    def __str__(self) -> str:
+        return f"{self.account}{self.endpoint}:{self.model}@{self.completion_window}"
+
+
+DEAD_LETTERS = LaneKey("", DEAD_LETTER_ENDPOINT, "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class LanePolicy:
+    """Limits and times of a lane.
+
+    The limits on requests, bytes and inputs are the provider's own by default and cannot be raised above them.
+    """
+
+    name: str = ""
+    """The lane's name in metrics; empty for lanes that are not configured (they are `other`)."""
+    requests_max: int = 50_000
+    bytes_max: int = 200_000_000
+    inputs_max: int = 50_000
+    age_max_seconds: float = 300.0
+    """A window is sealed at this age at the latest."""
+    completion_window: str = "24h"
+    attempts_max: int = 4
+    """Times a request may fail by its own fault (429, 5xx) before its error is the answer."""
+    deadline_seconds: float = 48 * 3600.0
+    enqueued_tokens_max: int | None = None
+    """The provider's enqueued-token limit of the model; None learns it from the first failure."""
+    result_topic: str = ""
+    """Where results go; empty means the deployment's result topic."""
+
+
+POLICY_FIELDS = frozenset(LanePolicy.__dataclass_fields__)
+PROVIDER_LIMITS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000}
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRule:
+    """A configured override: the lanes it matches, and the policy fields it sets."""
+
+    endpoint: str | None
+    model: str | None
+    values: Mapping[str, object]
+
+    def matches(self, key: LaneKey) -> bool:
+        """Whether this rule speaks of the lane."""
+        return self.endpoint in (None, key.endpoint) and self.model in (None, key.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Every lane's policy, from defaults and rules; later rules win."""
+
+    defaults: LanePolicy = field(default_factory=LanePolicy)
+    rules: tuple[LaneRule, ...] = ()
+    models: frozenset[str] | None = None
+    """The models that requests may name; None allows any, up to ``lanes_max`` lanes."""
+    lanes_max: int = 200
+    result_topics: tuple[str, ...] = ()
+    """Topics that a message may pick by header, beside those that lanes name."""
+
+    def policy(self, key: LaneKey) -> LanePolicy:
+        """The policy in force for a lane."""
+        policy = self.defaults
+        for rule in self.rules:
+            if rule.matches(key):
+                policy = replace(policy, **rule.values)  # type: ignore[arg-type]  # checked by parse_lanes
+        return policy
+
+    def topics(self, default: str) -> frozenset[str]:
+        """Every topic that a result may go to."""
+        named = (str(rule.values["result_topic"]) for rule in self.rules if "result_topic" in rule.values)
+        return frozenset(filter(None, (default, self.defaults.result_topic, *named, *self.result_topics)))
+
+
+def parse_lanes(document: Mapping[str, object]) -> Lanes:
+    """Read a lanes document (the parsed TOML file).
+
+    Args:
+        document: ``{"defaults": {...}, "lane": [{...}], "models": [...], "lanes_max": N, "result_topics": [...]}``.
+
+    Raises:
+        ConfigurationError: an unknown key, a wrong type or a limit above the provider's, with the place named.
+    """
+    unknown = document.keys() - {"defaults", "lane", "models", "lanes_max", "result_topics"}
+    if unknown:
+        raise ConfigurationError(f"lanes file: unknown key {min(unknown)!r}")
+    defaults = replace(LanePolicy(), **_values("defaults", document.get("defaults", {})))  # type: ignore[arg-type]  # checked
+    rules = []
+    for number, entry in enumerate(_list("lane", document.get("lane", []))):
+        where = f"lane[{number}]"
+        if not isinstance(entry, dict):
+            raise ConfigurationError(f"lanes file: {where} must be a table")
+        match = {name: entry.pop(name, None) for name in ("endpoint", "model")}
+        if match["endpoint"] is not None and match["endpoint"] not in ENDPOINTS:
+            raise ConfigurationError(f"lanes file: {where}.endpoint must be one of {', '.join(ENDPOINTS)}")
+        rules.append(LaneRule(match["endpoint"], match["model"], _values(where, entry)))
+    models = document.get("models")
+    lanes_max = document.get("lanes_max", 200)
+    if not isinstance(lanes_max, int) or lanes_max < 1:
+        raise ConfigurationError("lanes file: lanes_max must be a whole number from 1")
+    return Lanes(
+        defaults,
+        tuple(rules),
+        None if models is None else frozenset(str(model) for model in _list("models", models)),
+        lanes_max,
+        tuple(str(topic) for topic in _list("result_topics", document.get("result_topics", []))),
+    )
+
+
+def _list(where: str, value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ConfigurationError(f"lanes file: {where} must be a list")
+    return value
+
+
+def _values(where: str, table: object) -> dict[str, object]:
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(f"lanes file: {where} must be a table")
+    values: dict[str, object] = {}
+    for name, value in table.items():
+        if name not in POLICY_FIELDS:
+            raise ConfigurationError(
+                f"lanes file: {where}.{name} is unknown; it takes {', '.join(sorted(POLICY_FIELDS))}"
+            )
+        text = name in ("name", "completion_window", "result_topic")
+        if text != isinstance(value, str) or isinstance(value, bool):
+            raise ConfigurationError(f"lanes file: {where}.{name} must be {'a text' if text else 'a number'}")
+        if not text:
+            if not isinstance(value, int | float) or value <= 0:
+                raise ConfigurationError(f"lanes file: {where}.{name} must be above 0")
+            if value > PROVIDER_LIMITS.get(name, value):
+                raise ConfigurationError(f"lanes file: {where}.{name} must be at most {PROVIDER_LIMITS[name]}")
+        values[name] = value
+    return values

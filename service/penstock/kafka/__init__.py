@@ -1,0 +1,1 @@
+"""Kafka: connections, topics and their ids, the request consumer, the result producer, the ledger."""

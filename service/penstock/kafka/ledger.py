@@ -1,0 +1,61 @@
+"""Reading one partition of the ledger to its end (P2)."""
+
+import asyncio
+import uuid
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from penstock.core.ledger import LedgerRecord, decode_ledger
+from penstock.kafka.connection import client_options
+from penstock.settings import KafkaSettings
+from penstock.telemetry.failpoint import failpoint
+
+
+@failpoint("publisher.ledger")
+async def read_ledger(
+    settings: KafkaSettings, topic: str, partition: int, client_id: str, timeout_seconds: float
+) -> dict[uuid.UUID, LedgerRecord]:
+    """The last record of each batch of a slot.
+
+    Call it after the slot's producer has started: then nobody else can write the partition. The end is the high
+    watermark, taken read_uncommitted; the read itself is read_committed and goes on until it has passed that end.
+
+    Raises:
+        KafkaError, TimeoutError: the end was not reached.
+        UnknownFormat: a newer version wrote a record.
+    """
+    place = TopicPartition(topic, partition)
+    options = client_options(settings, client_id)
+    async with asyncio.timeout(timeout_seconds):
+        end = await high_watermark(options, place)
+        consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", auto_offset_reset="none")
+        consumer.assign([place])
+        records: dict[uuid.UUID, LedgerRecord] = {}
+        try:
+            await consumer.start()
+            await consumer.seek_to_beginning(place)
+            while await consumer.position(place) < end:
+                for record in (await consumer.getmany(timeout_ms=200, max_records=5000)).get(place, []):
+                    if record.value is None:
+                        records.pop(uuid.UUID(hex=record.key.decode()), None)
+                    else:
+                        read = decode_ledger(record.key, record.value)
+                        records[read.batch_id] = read
+        finally:
+            await consumer.stop()
+    return records
+
+
+async def high_watermark(options: dict[str, object], place: TopicPartition) -> int:
+    """The end of a partition, open transactions included."""
+    consumer = AIOKafkaConsumer(**options, isolation_level="read_uncommitted", auto_offset_reset="none")
+    consumer.assign([place])
+    try:
+        await consumer.start()
+        ends: dict[TopicPartition, int] = await consumer.end_offsets([place])
+    finally:
+        await consumer.stop()
+    if place not in ends:
+        raise KafkaError(f"the end of {place.topic}-{place.partition} is not known")
+    return ends[place]

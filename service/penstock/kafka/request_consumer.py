@@ -1,0 +1,155 @@
+"""The consumer of the request topics: seeks by itself, never lets Kafka's offsets be the truth."""
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+
+from penstock.kafka.connection import client_options
+from penstock.kafka.topics import Cluster, describe
+from penstock.settings import KafkaSettings
+from penstock.telemetry import metrics
+from penstock.telemetry.failpoint import failpoint
+
+SESSION_MS = 45_000
+HEARTBEAT_MS = 10_000
+REBALANCE_MS = 60_000
+PREFETCH_BYTES = 32 * 1024 * 1024
+"""What aiokafka may hold fetched and unread; shared out among the partitions."""
+PARTITION_BYTES_MIN = 64 * 1024
+
+
+class AssignmentWatch(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Counts assignments and nothing else: aiokafka only logs what a listener raises, and forbids it to fetch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
+        """What is in flight no longer counts."""
+        self.count += 1
+
+    def on_partitions_assigned(self, _assigned: Iterable[TopicPartition]) -> None:
+        """The intake has to seek before it reads on."""
+        self.count += 1
+        metrics.rebalances.inc()
+
+
+class RequestConsumer:
+    """One member of the consumer group.
+
+    Args:
+        settings: brokers and topics.
+        group: the consumer group.
+        member: this replica, for the broker's logs.
+        partitions: partitions of all request topics together, which bounds the prefetch of each.
+    """
+
+    def __init__(self, settings: KafkaSettings, group: str, member: uuid.UUID, partitions: int) -> None:
+        self.watch = AssignmentWatch()
+        self.consumer = AIOKafkaConsumer(
+            **client_options(settings, f"penstock-{member.hex[:8]}"),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            rebalance_timeout_ms=REBALANCE_MS,
+            max_partition_fetch_bytes=max(PARTITION_BYTES_MIN, min(1024 * 1024, PREFETCH_BYTES // max(partitions, 1))),
+            fetch_max_bytes=PREFETCH_BYTES,
+            max_poll_records=None,
+        )
+        self.topics = settings.request_topics
+
+    async def start(self) -> None:
+        """Join the group.
+
+        Raises:
+            KafkaError, OSError: the brokers cannot be reached.
+        """
+        self.consumer.subscribe(list(self.topics), listener=self.watch)
+        await self.consumer.start()
+
+    async def stop(self) -> None:
+        """Leave the group; bounded in time, since the broker may be away."""
+        try:
+            async with asyncio.timeout(10):
+                await self.consumer.stop()
+        except TimeoutError:
+            return
+
+    @property
+    def assignments(self) -> int:
+        """Rises with every change of the assignment."""
+        return self.watch.count
+
+    def assigned(self) -> set[TopicPartition]:
+        """The partitions that are this replica's now."""
+        assigned: set[TopicPartition] = self.consumer.assignment()
+        return assigned
+
+    @failpoint("intake.poll")
+    async def poll(self, records: int, seconds: float) -> dict[TopicPartition, list[Any]]:
+        """Some records, as soon as there are any."""
+        polled: dict[TopicPartition, list[Any]] = await self.consumer.getmany(
+            timeout_ms=int(seconds * 1000), max_records=max(records, 1)
+        )
+        return polled
+
+    def seek(self, partition: TopicPartition, position: int) -> None:
+        """Read on from a position; what was fetched from elsewhere is dropped."""
+        self.consumer.seek(partition, position)
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stop fetching; lost at each rebalance."""
+        if chosen := tuple(partitions):
+            self.consumer.pause(*chosen)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Fetch again."""
+        if chosen := tuple(partitions):
+            self.consumer.resume(*chosen)
+
+    @failpoint("intake.describe")
+    async def describe(self) -> Cluster:
+        """The request topics' ids as they are now."""
+        return await describe(self.consumer._client, self.topics)  # noqa: SLF001 - the only way to the protocol
+
+    @failpoint("intake.offsets")
+    async def first_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        found: dict[TopicPartition, int] = await self.consumer.beginning_offsets(list(partitions))
+        return found
+
+    async def last_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after each partition's last record."""
+        found: dict[TopicPartition, int] = await self.consumer.end_offsets(list(partitions))
+        return found
+
+    @failpoint("intake.committed")
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """What the group committed, which is advice and, when it is ahead of Postgres, evidence (I6)."""
+        coordinator = self.consumer._coordinator  # noqa: SLF001 - the public way asks the broker once per partition
+        found = await coordinator.fetch_committed_offsets(list(partitions))
+        return {partition: each.offset for partition, each in found.items() if each.offset >= 0}
+
+    def high_watermark(self, partition: TopicPartition) -> int | None:
+        """The end of a partition as the last fetch saw it."""
+        offset: int | None = self.consumer.highwater(partition)
+        return offset
+
+    @failpoint("intake.commit")
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Tell Kafka how far we are: for lag and for people. What is no longer ours is left out."""
+        mine = self.assigned()
+        chosen = {partition: offset for partition, offset in offsets.items() if partition in mine}
+        if not chosen:
+            return
+        try:
+            await self.consumer.commit(chosen)
+        except (CommitFailedError, IllegalStateError):
+            return  # a rebalance came between; the next owner reads Postgres

@@ -1,0 +1,131 @@
+"""The transactional producer of a slot. It commits only what every send has acknowledged (P3)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import DefaultPartitioner
+
+from penstock.kafka.connection import client_options
+from penstock.settings import KafkaSettings
+from penstock.telemetry.failpoint import failpoint
+
+BATCH_BYTES = 128 * 1024
+LINGER_MS = 5
+PARTITIONER = DefaultPartitioner()
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class RecordTooLarge(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
+    """The broker refused a record for its size."""
+
+
+class ResultProducer:
+    """One producer, for one start; any failure means: drop it, start another (P1).
+
+    Args:
+        settings: brokers.
+        transactional_id: of the slot; a new producer with the same id fences the old one.
+        timeout_seconds: the broker aborts a transaction that is open longer.
+    """
+
+    def __init__(self, settings: KafkaSettings, transactional_id: str, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.producer = AIOKafkaProducer(
+            **client_options(settings, transactional_id),
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(timeout_seconds * 1000),
+            compression_type="zstd",
+            max_batch_size=BATCH_BYTES,
+            linger_ms=LINGER_MS,
+        )
+        self.builders: dict[tuple[str, int], Any] = {}
+        self.sends: list[asyncio.Future[Any]] = []
+        self.partitions: dict[str, tuple[int, ...]] = {}
+
+    @failpoint("publisher.start")
+    async def start(self) -> None:
+        """Fence every older producer of the slot."""
+        async with asyncio.timeout(self.timeout_seconds):
+            await self.producer.start()
+
+    async def stop(self) -> None:
+        """Give up; an open transaction is left to the fence or to its time-out. Never waits long."""
+        self.builders.clear()
+        for each in self.sends:
+            each.cancel()
+        self.sends.clear()
+        try:
+            async with asyncio.timeout(5):
+                await self.producer.stop()
+        except (TimeoutError, KafkaError, OSError):
+            return
+
+    @failpoint("publisher.begin")
+    async def begin(self) -> None:
+        """Open a transaction."""
+        await self.producer.begin_transaction()
+
+    async def partitions_of(self, topic: str) -> tuple[int, ...]:
+        """The partitions of a topic, in order."""
+        if topic not in self.partitions:
+            self.partitions[topic] = tuple(sorted(await self.producer.partitions_for(topic)))
+        return self.partitions[topic]
+
+    def append(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
+    ) -> Any | None:
+        """Add a record to the partition's builder; returns a full builder that must be sent first, else None."""
+        builder = self.builders.get((topic, partition))
+        if builder is None:
+            builder = self.builders[topic, partition] = self.producer.create_batch()
+        if builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is not None:
+            return None
+        self.builders[topic, partition] = fresh = self.producer.create_batch()
+        fresh.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
+        return builder
+
+    @failpoint("publisher.send")
+    async def send(self, topic: str, partition: int, builder: Any) -> None:
+        """Hand a full builder to the producer."""
+        self.sends.append(await self.producer.send_batch(builder, topic, partition=partition))
+
+    async def flush(self) -> None:
+        """Send what is left, and await every send's own answer.
+
+        Raises:
+            RecordTooLarge: the broker refused a record for its size.
+            KafkaError: a send failed; nothing of this transaction may be committed.
+        """
+        left, self.builders = self.builders, {}
+        for (topic, partition), builder in left.items():
+            await self.send(topic, partition, builder)
+        sends, self.sends = self.sends, []
+        async with asyncio.timeout(self.timeout_seconds):
+            answers = await asyncio.gather(*sends, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, MessageSizeTooLargeError):
+                raise RecordTooLarge
+            if isinstance(answer, BaseException):
+                raise answer
+
+    @failpoint("publisher.commit")
+    async def commit(self) -> None:
+        """Commit the transaction; call it only after `flush`.
+
+        Raises:
+            KafkaError, TimeoutError: the outcome is not known: only the ledger tells.
+        """
+        async with asyncio.timeout(self.timeout_seconds):
+            await self.producer.commit_transaction()
+
+
+def partition_of(key: bytes | None, partitions: Sequence[int], fallback: int) -> int:
+    """The partition of a key, as Kafka's own clients choose it; a record without a key goes to the fallback."""
+    if key is None:
+        return partitions[fallback % len(partitions)]
+    chosen: int = PARTITIONER(key, list(partitions), list(partitions))
+    return chosen

@@ -1,0 +1,202 @@
+"""Topics and their ids. aiokafka speaks Metadata up to version 5; topic ids need version 10, which is spoken here."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from penstock.kafka.connection import client_options
+from penstock.settings import KafkaSettings
+
+UNKNOWN_TOPIC = 3
+
+
+class Uuid(AbstractType):  # type: ignore[misc]  # aiokafka is untyped
+    """Sixteen bytes."""
+
+    @classmethod
+    def encode(cls, value: uuid.UUID) -> bytes:
+        """To the wire."""
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> uuid.UUID:
+        """From the wire."""
+        return uuid.UUID(bytes=data.read(16))
+
+
+class MetadataResponseV10(Response):  # type: ignore[misc]  # aiokafka is untyped
+    """Metadata with topic ids."""
+
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString()),
+                ("port", Int32),
+                ("rack", CompactString()),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString()),
+                ("topic_id", Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class MetadataRequestV10(RequestStruct):  # type: ignore[misc]  # aiokafka is untyped
+    """Ask by name, without creating anything."""
+
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = MetadataResponseV10
+    FLEXIBLE_VERSION = True
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", Uuid), ("name", CompactString()), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class TopicIdsRequest(Request[MetadataRequestV10]):  # type: ignore[misc]  # aiokafka is untyped
+    """The ids of topics."""
+
+    API_KEY: ClassVar[int] = 3
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self.topics = list(topics)
+
+    def build(self, request_struct_class: type[MetadataRequestV10]) -> MetadataRequestV10:
+        """The struct for the one version that is spoken."""
+        named: list[tuple[uuid.UUID, str, dict[int, bytes]]] = [(uuid.UUID(int=0), name, {}) for name in self.topics]
+        return request_struct_class(named, False, False, False, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic is."""
+
+    name: str
+    id: uuid.UUID
+    partitions: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster's id and the topics that were asked for and exist."""
+
+    id: str
+    topics: Mapping[str, Topic]
+
+
+class TopicClient:
+    """Reads and creates topics; an async context manager.
+
+    Raises:
+        KafkaError, OSError: the brokers cannot be reached.
+    """
+
+    def __init__(self, settings: KafkaSettings, client_id: str) -> None:
+        self.admin = AIOKafkaAdminClient(**client_options(settings, client_id))
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        try:
+            await self.admin.start()
+        except BaseException:
+            await self.admin.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self.admin.close()
+
+    async def describe(self, names: Iterable[str]) -> Cluster:
+        """The cluster's id and those of the topics that exist."""
+        return await describe(self.admin._client, names)  # noqa: SLF001 - aiokafka offers no other way to the protocol
+
+    async def create(self, topic: str, partitions: int, replicas: int, configs: Mapping[str, str]) -> None:
+        """Create a topic.
+
+        Raises:
+            KafkaError: the broker refuses.
+        """
+        answer = await self.admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=dict(configs))])
+        for _, code, *message in answer.topic_errors:
+            if code:
+                raise for_code(code)(message[0] if message else topic)
+
+    async def configs(self, topic: str) -> dict[str, str]:
+        """A topic's settings in force."""
+        answers = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+
+
+async def describe(client: Any, names: Iterable[str]) -> Cluster:
+    """Ask a running aiokafka client's brokers for topic ids (I5).
+
+    Raises:
+        KafkaError: no broker answers.
+    """
+    node = client.get_random_node()
+    if node is None:
+        raise KafkaError("no broker is known")
+    answer = await client.send(node, TopicIdsRequest(names))
+    topics = {
+        name: Topic(name, topic_id, len(partitions), len(partitions[0][4]) if partitions else 0)
+        for code, name, topic_id, _, partitions, *_ in answer.topics
+        if not code
+    }
+    return Cluster(answer.cluster_id, topics)

@@ -1,0 +1,141 @@
+"""The pool, transactions, and the one guard that fences writes by lease."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import asyncpg
+
+from penstock.core.errors import Superseded
+from penstock.postgres.queries import queries
+from penstock.settings import PostgresSettings
+from penstock.telemetry import metrics
+
+COMMAND_SECONDS = 60.0
+Record = asyncpg.Record
+TRANSIENT = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+
+class Held(Protocol):
+    """What a guarded write needs to know of a lease."""
+
+    @property
+    def name(self) -> str:
+        """The lease's name."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the holder was given."""
+
+
+class Connection:
+    """A connection inside a transaction; queries are called by name."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    async def fetch(self, name: str, *args: object) -> list[Record]:
+        """All rows of a query."""
+        rows: list[Record] = await self.raw.fetch(queries()[name], *args)
+        return rows
+
+    async def row(self, name: str, *args: object) -> Record | None:
+        """The first row of a query, or None."""
+        found: Record | None = await self.raw.fetchrow(queries()[name], *args)
+        return found
+
+    async def value(self, name: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        return await self.raw.fetchval(queries()[name], *args)
+
+    async def execute(self, name: str, *args: object) -> int:
+        """Run a statement; returns the count of rows it touched."""
+        tag: str = await self.raw.execute(queries()[name], *args)
+        return int(tag.rpartition(" ")[2]) if tag[-1].isdigit() else 0
+
+
+class Database:
+    """A small pool of connections to the one database.
+
+    Args:
+        settings: the DSN is read again for each new connection, so a rotated password is taken up.
+        application: shown in `pg_stat_activity`.
+    """
+
+    def __init__(self, settings: PostgresSettings, application: str) -> None:
+        self.settings = settings
+        self.application = application
+        self.pool: Any = None
+
+    async def open(self) -> None:
+        """Open the pool.
+
+        Raises:
+            OSError, asyncpg.PostgresError: the database cannot be reached or refuses us.
+        """
+        self.pool = await asyncpg.create_pool(
+            min_size=1,
+            max_size=self.settings.connections_max,
+            connect=self.connect,
+            init=prepare_connection,
+            reset=keep_session if not self.settings.statement_cache else None,
+        )
+
+    async def connect(self, *_: object, **options: Any) -> Any:
+        """Make one connection with the secrets as they are now."""
+        options |= {
+            "command_timeout": COMMAND_SECONDS,
+            "server_settings": {"application_name": self.application} if self.settings.statement_cache else None,
+        }
+        if self.settings.password_file is not None:
+            options["password"] = self.settings.password_file.read_text().strip()
+        if not self.settings.statement_cache:
+            options["statement_cache_size"] = 0
+        return await asyncpg.connect(self.settings.read_dsn(), **options)
+
+    async def close(self) -> None:
+        """Close the pool, without waiting for ever for what is in use."""
+        if self.pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self.pool.close()
+            except TimeoutError:
+                self.pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, lease: Held | None = None) -> AsyncIterator[Connection]:
+        """A READ COMMITTED transaction, fenced by a lease when one is given (B1).
+
+        Raises:
+            Superseded: the lease is no longer ours; nothing was written.
+        """
+        started = time.monotonic()
+        async with self.pool.acquire() as raw:
+            metrics.pool_wait.observe(time.monotonic() - started)
+            async with raw.transaction():
+                connection = Connection(raw)
+                if lease is not None and await connection.row("guard_lease", lease.name, lease.epoch) is None:
+                    raise Superseded(f"lease {lease.name} is no longer ours")
+                yield connection
+
+    async def fetch(self, name: str, *args: object) -> list[Record]:
+        """All rows of one query, in a transaction of its own."""
+        async with self.transaction() as connection:
+            return await connection.fetch(name, *args)
+
+
+async def prepare_connection(connection: Any) -> None:
+    """Read and write JSON columns as Python values."""
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def keep_session(connection: Any) -> None:
+    """Behind a transaction-mode pooler there is no session to reset."""
+
+
+def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows as columns, for `unnest`."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

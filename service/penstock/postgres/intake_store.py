@@ -1,0 +1,154 @@
+"""What intake keeps: positions, lanes, chunks."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from penstock.core.chunk import NewChunk
+from penstock.core.errors import Superseded
+from penstock.core.lane import LaneKey
+from penstock.postgres.database import Connection, Database, Record, columns
+from penstock.telemetry.failpoint import failpoint
+
+
+class Place(NamedTuple):
+    """A partition of a topic, by the topic's id: a recreated topic is another place (I5)."""
+
+    topic_id: uuid.UUID
+    partition: int
+
+
+class Stand(NamedTuple):
+    """Where Postgres says a partition stands."""
+
+    position: int
+    halted_reason: str | None
+
+
+class Span(NamedTuple):
+    """Records handed on of a partition: from the first to before the last (I2)."""
+
+    start: int
+    end: int
+
+
+class IntakeStore:
+    """Positions are keyed by cluster, topic id and partition, never by consumer group (I1)."""
+
+    def __init__(self, database: Database, kafka_cluster_id: str) -> None:
+        self.database = database
+        self.kafka_cluster_id = kafka_cluster_id
+
+    @failpoint("intake.ensure_positions")
+    async def ensure_positions(self, fresh: Mapping[Place, tuple[str, int]]) -> None:
+        """Write the first position of partitions never seen; committed before their first fetch (I1).
+
+        Args:
+            fresh: topic name and first position by partition.
+        """
+        rows = [(place.topic_id, place.partition, topic, position) for place, (topic, position) in fresh.items()]
+        async with self.database.transaction() as connection:
+            await connection.execute("insert_positions", self.kafka_cluster_id, *columns(rows, 4))
+
+    @failpoint("intake.read_positions")
+    async def read_positions(self, places: Iterable[Place]) -> dict[Place, Stand]:
+        """Where partitions stand; those never seen are left out."""
+        rows = await self.database.fetch("read_positions", self.kafka_cluster_id, *columns(list(places), 2))
+        return {Place(row["topic_id"], row["partition"]): Stand(row["position"], row["halted_reason"]) for row in rows}
+
+    @failpoint("intake.halt_partition")
+    async def halt_partition(self, place: Place, reason: str) -> None:
+        """Remember that a partition is halted until an operator resumes it (I4, I6)."""
+        async with self.database.transaction() as connection:
+            await connection.execute("halt_partition", self.kafka_cluster_id, *place, reason)
+
+    async def resume_partition(self, place: Place, topic: str, position: int) -> None:
+        """An operator's word: go on from this position."""
+        async with self.database.transaction() as connection:
+            await connection.execute("resume_partition", self.kafka_cluster_id, *place, topic, position)
+
+    @failpoint("intake.open_lanes")
+    async def open_lanes(self, keys: Sequence[LaneKey], lanes_max: int) -> dict[LaneKey, int]:
+        """The ids of lanes; new ones are opened while fewer than ``lanes_max`` are, the others are left out."""
+        async with self.database.transaction() as connection:
+            rows = await connection.fetch("read_lanes", *columns(keys, 4))
+            known = {lane_key(row): row["id"] for row in rows if not row["closed"]}
+            if len(known) == len(keys):
+                return known
+            await connection.row("lock_lane_count")
+            room = lanes_max - await connection.value("count_open_lanes")
+            for key in keys:
+                if key in known or (room <= 0 and not key.dead):
+                    continue
+                known[key] = await connection.value("open_lane", *key)
+                room -= not key.dead
+            return known
+
+    @failpoint("intake.store")
+    async def store(self, spans: Mapping[Place, Span], chunks: Sequence[tuple[int, NewChunk]]) -> None:
+        """Store a gathering and move the positions, in one transaction that locks them first.
+
+        Args:
+            spans: by partition, what this gathering covers.
+            chunks: lane id and chunk.
+
+        Raises:
+            Superseded: a position is not where this owner left it; nothing was stored (I2).
+        """
+        order = sorted(spans)
+        async with self.database.transaction() as connection:
+            rows = await connection.fetch("lock_positions", self.kafka_cluster_id, *columns(order, 2))
+            stored = {Place(row["topic_id"], row["partition"]): row["position"] for row in rows}
+            for place in order:
+                if stored.get(place) != spans[place].start:
+                    raise Superseded(f"partition {place.partition} stands at {stored.get(place)}, not where we left it")
+            if chunks:
+                await store_chunks(connection, chunks)
+            moved = [(place.topic_id, place.partition, spans[place].end) for place in order]
+            await connection.execute("move_positions", self.kafka_cluster_id, *columns(moved, 3))
+
+    @failpoint("intake.paused_topics")
+    async def paused_topics(self) -> frozenset[str]:
+        """Topics whose backlog is full."""
+        return frozenset(row["topic"] for row in await self.database.fetch("paused_topics"))
+
+    async def database_clock(self) -> float:
+        """The database's clock, in Unix seconds: ages and deadlines are judged by it alone."""
+        rows = await self.database.fetch("database_clock")
+        return float(rows[0][0])
+
+
+def lane_key(row: Record) -> LaneKey:
+    """The lane named by a row's columns."""
+    return LaneKey(row["account"], row["endpoint"], row["model"], row["completion_window"])
+
+
+async def store_chunks(
+    connection: Connection, chunks: Sequence[tuple[int, NewChunk]], delay_seconds: float = 0.0
+) -> None:
+    """Insert chunks in one statement: state, payload and manifest.
+
+    Args:
+        connection: inside the caller's transaction.
+        chunks: lane id and chunk.
+        delay_seconds: a window may take them only after this (W5).
+    """
+    rows = [
+        (
+            chunk.id,
+            lane_id,
+            chunk.topic,
+            chunk.attempt,
+            chunk.size.requests,
+            chunk.size.bytes,
+            chunk.size.tokens,
+            chunk.size.inputs,
+            datetime.fromtimestamp(chunk.deadline, UTC),
+            delay_seconds,
+            chunk.lines,
+            chunk.manifest,
+        )
+        for lane_id, chunk in chunks
+    ]
+    await connection.execute("store_chunks", *columns(rows, 12))

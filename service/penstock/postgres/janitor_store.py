@@ -1,0 +1,145 @@
+"""What the janitor clears away: payload and manifests by TRUNCATE, rows whose history is over."""
+
+import uuid
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from penstock.core.batch import BatchState
+from penstock.postgres.database import Connection, Database, Held
+from penstock.telemetry.failpoint import failpoint
+
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+
+
+class Ring(NamedTuple):
+    """An insert-only ring of tables: what is copied forward, and when a table may be emptied.
+
+    ``needed`` is the condition on `chunk` under which its bytes are still wanted.
+    """
+
+    name: str
+    column: str
+    body: str
+    needed: str
+
+
+PAYLOAD = Ring("payload", "payload_turn", "lines", "closed_at IS NULL")
+MANIFEST = Ring("manifest", "manifest_turn", "body", "true")
+
+
+class Leftover(NamedTuple):
+    """A published batch whose provider files can go."""
+
+    batch_id: uuid.UUID
+    file_ids: tuple[str, ...]
+
+
+class Owner(NamedTuple):
+    """The batch that a provider object names."""
+
+    state: BatchState
+    file_id: str | None
+    provider_batch_id: str | None
+    requests: int
+
+
+class JanitorStore:
+    """Guarded by the lease `janitor`; everything here is safe to do twice."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @failpoint("janitor.turn")
+    async def turn(self, lease: Held, ring: Ring, turn_seconds: float) -> bool:
+        """Go on to the ring's next table when it is time; what is still needed of it is copied forward first."""
+        async with self.database.transaction(lease) as connection:
+            row = await connection.row("lock_ring", ring.name, turn_seconds)
+            if row is None or not row["due"]:
+                return False
+            following = (row["turn"] + 1) % row["turns"]
+            await self.empty(connection, ring, following, row["turn"])
+            await connection.execute("advance_ring", ring.name, following)
+            return True
+
+    @failpoint("janitor.truncate")
+    async def truncate(self, lease: Held, ring: Ring) -> int:
+        """Empty every table of the ring that nothing needs any more; returns how many."""
+        emptied = 0
+        async with self.database.transaction() as connection:
+            row = await connection.row("lock_ring", ring.name, 0.0)
+        if row is None:
+            return 0
+        for turn in range(row["turns"]):
+            if turn == row["turn"]:
+                continue
+            async with self.database.transaction(lease) as connection:
+                if not await self.filled(connection, ring, turn) or await self.needed(connection, ring, turn):
+                    continue
+                await self.lock(connection, ring, turn)
+                if not await self.needed(connection, ring, turn):
+                    await connection.raw.execute(f"TRUNCATE {ring.name}_{turn}")
+                    emptied += 1
+        return emptied
+
+    async def empty(self, connection: Connection, ring: Ring, turn: int, current: int) -> None:
+        """Copy what is needed of a table to the current one, and empty it."""
+        await self.lock(connection, ring, turn)
+        wanted = f"SELECT id FROM chunk WHERE {ring.column} = {turn} AND {ring.needed}"  # noqa: S608 - no outside text
+        await connection.raw.execute(
+            f"INSERT INTO {ring.name} (turn, chunk_id, {ring.body}) "  # noqa: S608 - no outside text
+            f"SELECT {current}, chunk_id, {ring.body} FROM {ring.name}_{turn} WHERE chunk_id IN ({wanted})"
+        )
+        await connection.raw.execute(
+            f"UPDATE chunk SET {ring.column} = {current} WHERE {ring.column} = {turn} AND {ring.needed}"  # noqa: S608 - no outside text
+        )
+        await connection.raw.execute(f"TRUNCATE {ring.name}_{turn}")
+
+    async def lock(self, connection: Connection, ring: Ring, turn: int) -> None:
+        """Lock a table against readers, without making them wait long for us."""
+        await connection.raw.execute(LOCK_TIMEOUT)
+        await connection.raw.execute(f"LOCK TABLE {ring.name}_{turn} IN ACCESS EXCLUSIVE MODE")
+
+    async def filled(self, connection: Connection, ring: Ring, turn: int) -> bool:
+        """Whether a table holds anything."""
+        found: bool = await connection.raw.fetchval(f"SELECT EXISTS (SELECT FROM {ring.name}_{turn})")  # noqa: S608 - no outside text
+        return found
+
+    async def needed(self, connection: Connection, ring: Ring, turn: int) -> bool:
+        """Whether any chunk still needs a table."""
+        found: bool = await connection.raw.fetchval(
+            f"SELECT EXISTS (SELECT FROM chunk WHERE {ring.column} = {turn} AND {ring.needed})"  # noqa: S608 - no outside text
+        )
+        return found
+
+    @failpoint("janitor.files_due")
+    async def files_due(self, grace_seconds: float) -> list[Leftover]:
+        """Published batches whose provider files have outlived their grace."""
+        return [
+            Leftover(row["id"], tuple(filter(None, (row["file_id"], row["output_file_id"], row["error_file_id"]))))
+            for row in await self.database.fetch("files_due", grace_seconds)
+        ]
+
+    @failpoint("janitor.mark_files_removed")
+    async def mark_files_removed(self, lease: Held, batch_id: uuid.UUID) -> None:
+        """Remember that a batch's provider files are gone."""
+        async with self.database.transaction(lease) as connection:
+            await connection.execute("mark_files_removed", batch_id)
+
+    @failpoint("janitor.owners")
+    async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:
+        """The batches that provider objects name; read it after the listing (B4)."""
+        rows = await self.database.fetch("batches_named", list(batch_ids))
+        return {
+            row["id"]: Owner(BatchState(row["state"]), row["file_id"], row["provider_batch_id"], row["requests"])
+            for row in rows
+        }
+
+    @failpoint("janitor.sweep")
+    async def sweep(self, lease: Held, history_seconds: float) -> None:
+        """Delete rows whose history is over, close idle lanes, and give parked batches another chance."""
+        async with self.database.transaction(lease) as connection:
+            await connection.execute("delete_chunks", history_seconds)
+            await connection.execute("delete_batches", history_seconds)
+            await connection.execute("close_lanes")
+            await connection.execute("delete_replicas")
+            await connection.execute("unpark")

@@ -1,0 +1,70 @@
+"""Migrations: numbered SQL files, applied in order, each once; two runners at once are safe."""
+
+from importlib.resources import files
+from typing import NamedTuple
+
+from penstock.core.errors import ConfigurationError
+from penstock.postgres.database import Database
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.migrate'))"
+VERSIONS = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+APPLIED = "SELECT coalesce(max(version), 0) FROM schema_version"
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '10s'"
+
+
+class Migration(NamedTuple):
+    """One file."""
+
+    version: int
+    name: str
+    text: str
+
+
+def migrations() -> list[Migration]:
+    """Every migration that this version brings, in order."""
+    found = [file for file in files(__package__).joinpath("migrations").iterdir() if file.name.endswith(".sql")]
+    return sorted(Migration(int(file.name[:4]), file.name, file.read_text()) for file in found)
+
+
+async def migrate(database: Database) -> list[str]:
+    """Bring the schema up to this version; returns the names of the files applied."""
+    done = []
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK_TIMEOUT)
+        await connection.execute(LOCK)
+        await connection.execute(VERSIONS)
+        version = await connection.fetchval(APPLIED)
+        for migration in migrations():
+            if migration.version > version:
+                await connection.execute(migration.text)
+                await connection.execute(
+                    "INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name
+                )
+                done.append(migration.name)
+    return done
+
+
+async def schema_version(database: Database) -> int:
+    """The version that the database is at; 0 when it was never migrated."""
+    async with database.pool.acquire() as connection:
+        if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
+            return 0
+        version: int = await connection.fetchval(APPLIED)
+        return version
+
+
+async def require_schema(database: Database) -> None:
+    """Refuse to run on a schema that is older than this version; a newer one is fine (expand, then contract).
+
+    Raises:
+        ConfigurationError: with the mend.
+    """
+    version, wanted = await schema_version(database), migrations()[-1].version
+    if version < wanted:
+        raise ConfigurationError(f"the database's schema is at version {version}, needed is {wanted}: penstock migrate")

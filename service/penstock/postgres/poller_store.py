@@ -1,0 +1,110 @@
+"""What the poller reads and writes: statuses, forward only."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstock.core.batch import ProviderBatch, is_terminal
+from penstock.core.lane import LaneKey
+from penstock.core.price import Bill
+from penstock.postgres.database import Database, Held
+from penstock.postgres.intake_store import lane_key
+from penstock.telemetry.failpoint import failpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A batch that is open at the provider. Ages are seconds by the database's clock."""
+
+    id: uuid.UUID
+    key: LaneKey
+    requests: int
+    provider_batch_id: str
+    status: str
+    submitted_at: datetime
+    age_seconds: float
+    overdue_seconds: float
+    cancelling_seconds: float | None
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A status seen at the provider, for a batch whose last status we know."""
+
+    watched: Watched
+    seen: ProviderBatch
+    bill: Bill | None
+
+
+class PollerStore:
+    """Guarded by the lease `poller/<account>`; each status is compared with the one last stored."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @failpoint("poller.watched")
+    async def watched(self, account: str) -> list[Watched]:
+        """Every batch of the account that is not over at the provider, oldest first."""
+        return [
+            Watched(
+                row["id"],
+                lane_key(row),
+                row["requests"],
+                row["provider_batch_id"],
+                row["provider_status"],
+                row["submitted_at"],
+                row["age_seconds"],
+                row["overdue_seconds"],
+                row["cancelling_seconds"],
+                row["abandoned"],
+            )
+            for row in await self.database.fetch("watched_batches", account)
+        ]
+
+    @failpoint("poller.record")
+    async def record(self, lease: Held, sightings: Sequence[Sighting]) -> set[uuid.UUID]:
+        """Store statuses that moved; a terminal one ends the batch and releases its tokens (S3).
+
+        Returns:
+            The batches whose row moved; a sighting that came late moves nothing.
+        """
+        moved = set()
+        async with self.database.transaction(lease) as connection:
+            for each in sightings:
+                seen = each.seen
+                errors = [{"code": e.code, "message": e.message, "line": e.line} for e in seen.errors] or None
+                found = await connection.value(
+                    "record_status",
+                    each.watched.id,
+                    each.watched.status,
+                    seen.status,
+                    seen.expires_at,
+                    seen.output_file_id,
+                    seen.error_file_id,
+                    errors,
+                    seen.input_tokens,
+                    seen.output_tokens,
+                    each.bill.cost_usd if each.bill else None,
+                    each.bill.saving_usd if each.bill else None,
+                )
+                if found is None:
+                    continue
+                moved.add(each.watched.id)
+                if is_terminal(seen.status):
+                    await connection.execute("record_end", each.watched.id)
+                    await connection.execute("delete_reservation", [each.watched.id])
+        return moved
+
+    @failpoint("poller.request_cancel")
+    async def request_cancel(self, lease: Held, batch_id: uuid.UUID) -> None:
+        """Remember that a stuck batch was told to stop."""
+        async with self.database.transaction(lease) as connection:
+            await connection.execute("request_cancel", batch_id)
+
+    @failpoint("poller.abandon")
+    async def abandon(self, lease: Held, batch_id: uuid.UUID) -> bool:
+        """Close a batch here that will not end there; it is never collected, and watched to its end (W3)."""
+        async with self.database.transaction(lease) as connection:
+            return await connection.execute("abandon", batch_id) == 1

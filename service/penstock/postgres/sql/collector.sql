@@ -1,0 +1,35 @@
+-- name: insert_decision
+INSERT INTO decision (id, batch_id, body) VALUES ($1, $2, $3);
+
+-- name: move_to_decided
+UPDATE batch SET state = 'decided', decision_id = $2, finals = $3, decided_at = clock_timestamp() WHERE id = $1;
+
+-- name: read_decision
+SELECT id, body FROM decision WHERE batch_id = $1;
+
+-- name: revise_decision
+UPDATE decision SET body = $2 WHERE batch_id = $1;
+
+-- name: revise_finals
+UPDATE batch SET finals = $2 WHERE id = $1;
+
+-- name: learn_limit
+INSERT INTO quota (account, model, learned_limit, probing) VALUES ($1, $2, $3, $3::bigint IS NULL)
+ON CONFLICT (account, model) DO UPDATE
+SET learned_limit = coalesce(excluded.learned_limit, quota.learned_limit), probing = excluded.probing;
+
+-- name: stop_probing
+UPDATE quota SET probing = false WHERE account = $1 AND model = $2 AND probing;
+
+-- name: read_factor
+SELECT factor FROM quota WHERE account = $1 AND model = $2;
+
+-- name: store_factor
+INSERT INTO quota (account, model, factor) VALUES ($1, $2, $3)
+ON CONFLICT (account, model) DO UPDATE SET factor = excluded.factor;
+
+-- name: halt_lane
+UPDATE lane SET halted_reason = $2 WHERE id = $1;
+
+-- name: set_probing
+UPDATE lane SET probing = $2 WHERE id = $1 AND probing <> $2;

@@ -1,0 +1,84 @@
+-- name: insert_positions
+INSERT INTO position (kafka_cluster_id, topic_id, partition, topic, position)
+SELECT $1, topic_id, partition, topic, position
+FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[]) AS new (topic_id, partition, topic, position)
+ON CONFLICT DO NOTHING;
+
+-- name: read_positions
+SELECT p.topic_id, p.partition, p.position, p.halted_reason
+FROM position AS p
+JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
+WHERE p.kafka_cluster_id = $1;
+
+-- name: lock_positions
+SELECT p.topic_id, p.partition, p.position
+FROM position AS p
+JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
+WHERE p.kafka_cluster_id = $1
+ORDER BY p.topic_id, p.partition
+FOR UPDATE OF p;
+
+-- name: move_positions
+UPDATE position AS p SET position = new.position
+FROM unnest($2::uuid[], $3::integer[], $4::bigint[]) AS new (topic_id, partition, position)
+WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition;
+
+-- name: halt_partition
+UPDATE position SET halted_reason = $4
+WHERE kafka_cluster_id = $1 AND topic_id = $2 AND partition = $3 AND halted_reason IS NULL;
+
+-- name: resume_partition
+INSERT INTO position (kafka_cluster_id, topic_id, partition, topic, position)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (kafka_cluster_id, topic_id, partition) DO UPDATE
+SET halted_reason = NULL, position = excluded.position;
+
+-- name: read_lanes
+SELECT l.id, l.account, l.endpoint, l.model, l.completion_window, l.closed_at IS NOT NULL AS closed
+FROM lane AS l
+JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS want (account, endpoint, model, completion_window)
+    USING (account, endpoint, model, completion_window);
+
+-- name: lock_lane_count
+SELECT pg_advisory_xact_lock(hashtext('penstock.lanes'));
+
+-- name: count_open_lanes
+SELECT count(*) FROM lane WHERE closed_at IS NULL AND account <> '';
+
+-- name: open_lane
+INSERT INTO lane (account, endpoint, model, completion_window) VALUES ($1, $2, $3, $4)
+ON CONFLICT (account, endpoint, model, completion_window) DO UPDATE SET closed_at = NULL
+RETURNING id;
+
+-- name: store_chunks
+WITH new AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::integer[], $6::bigint[], $7::bigint[], $8::bigint[],
+        $9::timestamptz[], $10::double precision[], $11::bytea[], $12::bytea[]
+    ) AS new (
+        id, lane_id, topic, attempt, requests, bytes, tokens, inputs, deadline_at, delay_seconds, lines, manifest
+    )
+),
+lines AS (
+    INSERT INTO payload (turn, chunk_id, lines)
+    SELECT (SELECT turn FROM ring WHERE name = 'payload'), id, lines FROM new
+),
+manifests AS (
+    INSERT INTO manifest (turn, chunk_id, body)
+    SELECT (SELECT turn FROM ring WHERE name = 'manifest'), id, manifest FROM new
+)
+INSERT INTO chunk (
+    id, lane_id, topic, attempt, requests, left_bytes, left_tokens, left_inputs, deadline_at, not_before,
+    stored_bytes, payload_turn, manifest_turn
+)
+SELECT
+    id, lane_id, topic, attempt, requests, bytes, tokens, inputs, deadline_at,
+    clock_timestamp() + make_interval(secs => delay_seconds), length(lines) + length(manifest),
+    (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest')
+FROM new;
+
+-- name: paused_topics
+SELECT topic FROM backlog WHERE paused;
+
+-- name: database_clock
+SELECT extract(epoch FROM clock_timestamp())::double precision;

@@ -1,0 +1,49 @@
+-- name: lock_ring
+SELECT turn, turns, turned_at < clock_timestamp() - make_interval(secs => $2) AS due FROM ring
+WHERE name = $1 FOR UPDATE;
+
+-- name: advance_ring
+UPDATE ring SET turn = $2, turned_at = clock_timestamp() WHERE name = $1;
+
+-- name: files_due
+SELECT id, file_id, output_file_id, error_file_id FROM batch
+WHERE published_at < clock_timestamp() - make_interval(secs => $1) AND files_removed_at IS NULL
+ORDER BY published_at
+LIMIT 100;
+
+-- name: mark_files_removed
+UPDATE batch SET files_removed_at = clock_timestamp() WHERE id = $1;
+
+-- name: batches_named
+SELECT id, state, file_id, provider_batch_id, requests FROM batch WHERE id = ANY($1::uuid[]);
+
+-- name: unpark
+UPDATE batch SET parked_reason = NULL WHERE parked_reason IS NOT NULL AND state = 'decided';
+
+-- name: delete_chunks
+DELETE FROM chunk WHERE closed_at < clock_timestamp() - make_interval(secs => $1);
+
+-- name: delete_batches
+WITH gone AS (
+    DELETE FROM batch AS b
+    WHERE b.sealed_at < clock_timestamp() - make_interval(secs => $1) AND NOT b.provider_open
+        AND (
+            (b.state = 'published' AND b.ledger_cleared_at IS NOT NULL AND b.files_removed_at IS NOT NULL
+                AND b.published_at < clock_timestamp() - make_interval(secs => $1))
+            OR b.state = 'split'
+        )
+    RETURNING b.id
+),
+intents AS (DELETE FROM intent WHERE batch_id IN (SELECT id FROM gone))
+DELETE FROM lease WHERE name IN (SELECT 'batch/' || id FROM gone);
+
+-- name: close_lanes
+UPDATE lane AS l SET closed_at = clock_timestamp()
+WHERE l.closed_at IS NULL AND l.halted_reason IS NULL AND l.account <> ''
+    AND NOT EXISTS (SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at IS NULL)
+    AND NOT EXISTS (
+        SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at > clock_timestamp() - interval '10 minutes'
+    );
+
+-- name: delete_replicas
+DELETE FROM replica WHERE seen_at < clock_timestamp() - interval '1 day';

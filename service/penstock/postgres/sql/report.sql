@@ -1,0 +1,88 @@
+-- name: heartbeat
+INSERT INTO replica (id, generation, lanes_sha256) VALUES ($1, $2, $3)
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp();
+
+-- name: live_generations
+SELECT max(generation) AS newest, count(DISTINCT lanes_sha256) AS variants FROM replica
+WHERE seen_at > clock_timestamp() - interval '30 seconds';
+
+-- name: waits
+SELECT
+    l.account, l.endpoint, l.model, l.completion_window, w.stage,
+    sum(w.requests)::bigint AS requests, sum(w.bytes)::bigint AS bytes,
+    coalesce(extract(epoch FROM clock_timestamp() - min(w.since)), 0)::double precision AS oldest_age_seconds
+FROM (
+    SELECT lane_id, 'window' AS stage, requests - taken AS requests, left_bytes AS bytes, created_at AS since
+    FROM chunk WHERE taken < requests
+    UNION ALL
+    SELECT lane_id, CASE state WHEN 'creating' THEN 'sealed' WHEN 'decided' THEN 'ended' ELSE state END,
+        requests, bytes, sealed_at
+    FROM batch WHERE state IN ('sealed', 'creating', 'submitted', 'ended', 'decided')
+) AS w
+JOIN lane AS l ON l.id = w.lane_id
+GROUP BY l.id, w.stage;
+
+-- name: batch_states
+SELECT state, count(*) AS batches FROM batch
+WHERE state IN ('sealed', 'creating', 'submitted', 'ended', 'decided') GROUP BY state;
+
+-- name: provider_statuses
+SELECT provider_status AS status, count(*) AS batches FROM batch WHERE provider_open GROUP BY provider_status;
+
+-- name: enqueued
+SELECT l.account, l.endpoint, l.model, l.completion_window, sum(r.tokens)::bigint AS tokens, max(q.learned_limit) AS learned_limit
+FROM reservation AS r
+JOIN batch AS b ON b.id = r.batch_id
+JOIN lane AS l ON l.id = b.lane_id
+LEFT JOIN quota AS q ON q.account = l.account AND q.model = l.model
+GROUP BY l.id;
+
+-- name: in_doubt
+SELECT count(*) AS creates,
+    coalesce(extract(epoch FROM clock_timestamp() - min(i.intended_at)), 0)::double precision AS age_seconds
+FROM intent AS i WHERE i.settled_at IS NULL;
+
+-- name: actionable
+SELECT
+    (SELECT count(*) FROM batch AS b WHERE b.state = 'creating' OR (
+        b.state = 'sealed' AND b.not_before <= clock_timestamp()
+        AND EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
+    )) AS submitter,
+    (SELECT count(*) FROM batch WHERE state IN ('ended', 'decided') AND parked_reason IS NULL) AS publisher;
+
+-- name: totals
+SELECT
+    count(*) FILTER (WHERE state = 'published') AS batches_published,
+    coalesce(sum(finals) FILTER (WHERE state = 'published'), 0)::bigint AS results,
+    coalesce(sum(input_tokens), 0)::bigint AS input_tokens, coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
+    coalesce(sum(cost_usd), 0)::double precision AS cost_usd,
+    coalesce(sum(saving_usd), 0)::double precision AS saving_usd
+FROM batch WHERE sealed_at > clock_timestamp() - interval '1 day';
+
+-- name: recent_batches
+SELECT b.id, b.state, b.requests, b.bytes, b.seal_reason, b.sealed_at, b.submitted_at, b.ended_at, b.published_at,
+    b.provider_batch_id, b.provider_status, b.parked_reason, b.finals, b.next_position, b.slot,
+    b.verdict_code, l.account, l.endpoint, l.model, l.completion_window
+FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+WHERE ($1::text IS NULL OR b.id::text LIKE $1 || '%' OR b.provider_batch_id = $1)
+ORDER BY b.sealed_at DESC
+LIMIT $2;
+
+-- name: creates_of
+SELECT id, intended_at, settled_at, outcome, provider_batch_id FROM intent WHERE batch_id = $1 ORDER BY intended_at;
+
+-- name: manifests_page
+SELECT c.id, c.attempt, c.created_at, m.body
+FROM chunk AS c JOIN manifest AS m ON m.turn = c.manifest_turn AND m.chunk_id = c.id
+WHERE c.id > $1
+ORDER BY c.id
+LIMIT $2;
+
+-- name: whereabouts
+SELECT b.id, b.state, b.provider_batch_id, b.provider_status, b.published_at, b.decision_id, p.first, p.requests,
+    (SELECT coalesce(sum(o.requests), 0) FROM part AS o WHERE o.batch_id = p.batch_id AND o.ordinal < p.ordinal) AS start,
+    d.body AS decision
+FROM part AS p
+JOIN batch AS b ON b.id = p.batch_id
+LEFT JOIN decision AS d ON d.batch_id = b.id
+WHERE p.chunk_id = $1 AND $2 >= p.first AND $2 < p.first + p.requests;

@@ -1,0 +1,136 @@
+-- name: models_waiting
+SELECT DISTINCT l.account, l.model
+FROM batch AS b
+JOIN lane AS l ON l.id = b.lane_id
+WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp() AND l.halted_reason IS NULL
+    AND NOT EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id);
+
+-- name: insert_quota
+INSERT INTO quota (account, model) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: lock_quota
+SELECT learned_limit, probing, factor FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
+
+-- name: batches_waiting
+SELECT b.id, b.tokens, b.requests, l.endpoint, l.completion_window
+FROM batch AS b
+JOIN lane AS l ON l.id = b.lane_id
+WHERE b.state = 'sealed' AND l.account = $1 AND l.model = $2 AND b.not_before <= clock_timestamp()
+    AND l.halted_reason IS NULL
+    AND NOT EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
+ORDER BY b.sealed_at, b.id
+LIMIT 100;
+
+-- name: reserved
+SELECT coalesce(sum(tokens), 0)::bigint AS tokens, count(*) AS batches FROM reservation
+WHERE account = $1 AND model = $2;
+
+-- name: insert_reservations
+INSERT INTO reservation (batch_id, account, model, tokens)
+SELECT batch_id, $1, $2, tokens FROM unnest($3::uuid[], $4::bigint[]) AS r (batch_id, tokens)
+ON CONFLICT DO NOTHING;
+
+-- name: delete_reservation
+DELETE FROM reservation WHERE batch_id = ANY($1::uuid[]);
+
+-- name: past_deadline
+SELECT b.id
+FROM batch AS b
+LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
+WHERE b.state = 'sealed' AND b.deadline_at <= clock_timestamp()
+    AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
+ORDER BY b.sealed_at
+LIMIT 20;
+
+-- name: claimable_batch
+SELECT b.id
+FROM batch AS b
+LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
+WHERE (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
+    AND (
+        b.state = 'creating'
+        OR (
+            b.state = 'sealed' AND b.not_before <= clock_timestamp()
+            AND EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
+        )
+    )
+    AND b.state IN ('sealed', 'creating')
+    AND NOT EXISTS (
+        SELECT FROM intent AS i
+        WHERE i.batch_id = b.id AND i.settled_at IS NULL
+            AND i.looked_up_at > clock_timestamp() - make_interval(secs => $1)
+    )
+ORDER BY b.sealed_at
+LIMIT 1
+FOR UPDATE OF b SKIP LOCKED;
+
+-- name: load_batch
+SELECT
+    b.id, b.lane_id, b.root_id, b.state, b.slot, b.requests, b.bytes, b.tokens, b.inputs, b.lines_lost, b.refusals,
+    b.file_id, b.provider_batch_id, b.provider_status, b.provider_errors, b.output_file_id, b.error_file_id,
+    b.input_tokens, b.output_tokens, b.abandoned_at IS NOT NULL AS abandoned, b.verdict_code, b.verdict_message,
+    b.decision_id, b.finals, b.next_position, b.sealed_at, b.submitted_at, b.ended_at, b.decided_at, b.deadline_at,
+    b.cost_usd, b.saving_usd, l.account, l.endpoint, l.model, l.completion_window,
+    (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id WHERE f.root_id = b.root_id) AS creates
+FROM batch AS b
+JOIN lane AS l ON l.id = b.lane_id
+WHERE b.id = $1;
+
+-- name: parts_of
+SELECT p.chunk_id, p.first, p.requests, c.attempt, c.topic
+FROM part AS p JOIN chunk AS c ON c.id = p.chunk_id
+WHERE p.batch_id = $1 ORDER BY p.ordinal;
+
+-- name: lock_batch
+SELECT 1 FROM batch WHERE id = $1 AND state = $2 FOR UPDATE;
+
+-- name: store_file
+UPDATE batch SET file_id = $2 WHERE id = $1;
+
+-- name: lock_creates
+SELECT pg_advisory_xact_lock(hashtext('penstock.creates/' || $1));
+
+-- name: count_creates
+SELECT count(*) FROM intent WHERE account = $1 AND intended_at > clock_timestamp() - interval '1 hour';
+
+-- name: insert_intent
+INSERT INTO intent (id, batch_id, account) VALUES ($1, $2, $3);
+
+-- name: move_to_creating
+UPDATE batch SET state = 'creating' WHERE id = $1;
+
+-- name: doubt_of
+SELECT
+    id, intended_at,
+    extract(epoch FROM clock_timestamp() - intended_at)::double precision AS age_seconds
+FROM intent WHERE batch_id = $1 AND settled_at IS NULL ORDER BY intended_at;
+
+-- name: mark_looked_up
+UPDATE intent SET looked_up_at = clock_timestamp() WHERE batch_id = $1 AND settled_at IS NULL;
+
+-- name: settle_intent
+UPDATE intent SET settled_at = clock_timestamp(), outcome = $2, provider_batch_id = $3
+WHERE id = $1 AND settled_at IS NULL;
+
+-- name: move_to_submitted
+UPDATE batch
+SET state = 'submitted', provider_batch_id = $2, provider_status = $3, provider_created_at = $4, expires_at = $5,
+    provider_open = true, submitted_at = clock_timestamp()
+WHERE id = $1;
+
+-- name: move_to_sealed
+UPDATE batch
+SET state = 'sealed', not_before = clock_timestamp() + make_interval(secs => $2), refusals = refusals + $3,
+    file_id = CASE WHEN $4 THEN NULL ELSE file_id END, provider_batch_id = NULL, provider_status = NULL,
+    provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL
+WHERE id = $1;
+
+-- name: move_to_split
+UPDATE batch SET state = 'split' WHERE id = $1;
+
+-- name: delete_parts
+DELETE FROM part WHERE batch_id = $1;
+
+-- name: move_to_ended
+UPDATE batch SET state = 'ended', ended_at = clock_timestamp(), verdict_code = $2, verdict_message = $3
+WHERE id = $1;

@@ -1,0 +1,85 @@
+-- name: windows
+SELECT
+    c.lane_id, l.account, l.endpoint, l.model, l.completion_window, l.flush_requested_at,
+    sum(c.requests - c.taken)::bigint AS requests, sum(c.left_bytes)::bigint AS bytes,
+    sum(c.left_tokens)::bigint AS tokens, sum(c.left_inputs)::bigint AS inputs,
+    extract(epoch FROM clock_timestamp() - min(greatest(c.created_at, c.not_before)))::double precision AS age_seconds,
+    bool_or(c.created_at <= l.flush_requested_at) AS flush,
+    q.learned_limit, coalesce(q.factor, 1.0) AS factor, l.probing,
+    l.probing AND EXISTS (
+        SELECT FROM batch AS b
+        WHERE b.lane_id = l.id AND b.state IN ('sealed', 'creating', 'submitted', 'ended')
+    ) AS probe_running
+FROM chunk AS c
+JOIN lane AS l ON l.id = c.lane_id
+LEFT JOIN quota AS q ON q.account = l.account AND q.model = l.model
+WHERE c.taken < c.requests AND c.not_before <= clock_timestamp() AND l.halted_reason IS NULL
+GROUP BY c.lane_id, l.id, q.account, q.model;
+
+-- name: lock_lane
+SELECT 1 FROM lane WHERE id = $1 FOR UPDATE;
+
+-- name: unsealed_chunks
+SELECT
+    id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at,
+    extract(epoch FROM clock_timestamp() - greatest(created_at, not_before))::double precision AS age_seconds
+FROM chunk
+WHERE lane_id = $1 AND taken < requests AND not_before <= clock_timestamp()
+ORDER BY created_at, id
+LIMIT $2;
+
+-- name: take_chunks
+UPDATE chunk AS c
+SET taken = c.taken + t.requests, left_bytes = c.left_bytes - t.bytes, left_tokens = c.left_tokens - t.tokens,
+    left_inputs = c.left_inputs - t.inputs
+FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS t (id, taken, requests, bytes, tokens, inputs)
+WHERE c.id = t.id AND c.taken = t.taken;
+
+-- name: insert_batch
+INSERT INTO batch (
+    id, lane_id, root_id, slot, seal_reason, requests, bytes, tokens, inputs, deadline_at, lines_lost,
+    state, ended_at, verdict_code, verdict_message, sealed_at
+)
+VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+    CASE WHEN $12 THEN 'ended' ELSE 'sealed' END, CASE WHEN $12 THEN clock_timestamp() END, $13, $14,
+    coalesce($15, clock_timestamp())
+);
+
+-- name: insert_parts
+INSERT INTO part (batch_id, ordinal, chunk_id, first, requests)
+SELECT $1, ordinal, chunk_id, first, requests
+FROM unnest($2::integer[], $3::uuid[], $4::integer[], $5::integer[]) AS p (ordinal, chunk_id, first, requests);
+
+-- name: chunk_deadlines
+SELECT id, deadline_at FROM chunk WHERE id = ANY($1::uuid[]);
+
+-- name: manifest_of
+SELECT m.body FROM chunk AS c JOIN manifest AS m ON m.turn = c.manifest_turn AND m.chunk_id = c.id WHERE c.id = $1;
+
+-- name: payload_of
+SELECT p.lines FROM chunk AS c JOIN payload AS p ON p.turn = c.payload_turn AND p.chunk_id = c.id WHERE c.id = $1;
+
+-- name: creates_pace
+SELECT
+    (SELECT count(*) FROM intent WHERE account = $1 AND intended_at > clock_timestamp() - interval '1 hour') AS used,
+    (SELECT count(*) FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+     WHERE b.state = 'sealed' AND l.account = $1) AS waiting;
+
+-- name: measure_backlog
+SELECT topic, sum(stored_bytes)::bigint AS stored_bytes FROM chunk WHERE closed_at IS NULL GROUP BY topic;
+
+-- name: record_backlog
+INSERT INTO backlog (topic, stored_bytes, paused, measured_at)
+SELECT topic, stored_bytes, stored_bytes > $3, clock_timestamp()
+FROM unnest($1::text[], $2::bigint[]) AS m (topic, stored_bytes)
+ON CONFLICT (topic) DO UPDATE
+SET stored_bytes = excluded.stored_bytes, measured_at = excluded.measured_at,
+    paused = excluded.stored_bytes > CASE WHEN backlog.paused THEN $3 * 0.8 ELSE $3 END
+RETURNING topic, stored_bytes, paused;
+
+-- name: request_flush
+UPDATE lane SET flush_requested_at = clock_timestamp()
+WHERE closed_at IS NULL AND account <> '' AND ($1::text IS NULL OR model = $1 OR endpoint = $1)
+RETURNING account, endpoint, model, completion_window;

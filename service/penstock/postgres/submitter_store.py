@@ -1,0 +1,263 @@
+"""What the submitter reads and writes: reservations, claims, intents, answers."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstock.core.batch import BatchState, ProviderBatch, Verdict
+from penstock.core.errors import Superseded
+from penstock.core.identity import new_id
+from penstock.core.lane import LaneKey
+from penstock.core.quota import Waiting, grants
+from penstock.core.token import expected
+from penstock.core.window import ChunkSummary, Part, Size, WindowLimits, fill
+from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
+from penstock.postgres.database import Connection, Database, Held, columns
+from penstock.postgres.window_store import Birth, read_manifest, request_sizes, split_batch
+from penstock.telemetry.failpoint import failpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A create that was announced and whose answer is not known yet."""
+
+    id: uuid.UUID
+    intended_at: datetime
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch that this replica may submit, under a fresh lease epoch."""
+
+    batch: BatchRow
+    epoch: int
+    doubts: tuple[Intent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How a batch goes back to wait: for how long, whether it counts as a refusal, and whether it needs a new file."""
+
+    delay_seconds: float
+    refusals: int = 1
+    new_file: bool = False
+
+
+LimitOf = Callable[[LaneKey, int | None], int | None]
+"""The enqueued-token limit in force for a lane's model, given what was learned."""
+
+
+class SubmitterStore:
+    """Guarded by the lease `batch/<id>`; every write locks the batch by state first (B1)."""
+
+    def __init__(self, database: Database, holder: uuid.UUID, lease_seconds: float, slots: int) -> None:
+        self.database = database
+        self.holder = holder
+        self.lease_seconds = lease_seconds
+        self.slots = slots
+
+    @failpoint("submitter.models_waiting")
+    async def models_waiting(self) -> list[tuple[str, str]]:
+        """Accounts and models with sealed batches that hold no reservation."""
+        return [(row["account"], row["model"]) for row in await self.database.fetch("models_waiting")]
+
+    @failpoint("submitter.reserve")
+    async def reserve(self, account: str, model: str, limit_of: LimitOf) -> int:
+        """Grant reservations of one model, oldest first, under a lock on its quota (S3).
+
+        A batch that is over the limit in force now is cut again in the same transaction (S2).
+
+        Returns:
+            Batches granted or cut.
+        """
+        async with self.database.transaction() as connection:
+            await connection.execute("insert_quota", account, model)
+            quota = await connection.row("lock_quota", account, model)
+            rows = await connection.fetch("batches_waiting", account, model)
+            if not rows or quota is None:
+                return 0
+            key = LaneKey(account, rows[0]["endpoint"], model, rows[0]["completion_window"])
+            limit = limit_of(key, quota["learned_limit"])
+            waiting = [Waiting(row["id"], expected(row["tokens"], quota["factor"])) for row in rows]
+            if limit is not None and waiting[0].tokens > limit and rows[0]["requests"] > 1:
+                await self.cut(
+                    connection, rows[0]["id"], max(1, int(rows[0]["tokens"] * limit / 4 / waiting[0].tokens))
+                )
+                return 1
+            held = await connection.row("reserved", account, model)
+            enqueued, running = (held["tokens"], held["batches"]) if held else (0, 0)
+            granted = grants(waiting, enqueued, running, limit, probing=quota["probing"])
+            await connection.execute("insert_reservations", account, model, *columns(granted, 2))
+            return len(granted)
+
+    async def cut(self, connection: Connection, batch_id: uuid.UUID, tokens_max: int) -> None:
+        """Cut a sealed batch into batches of at most so many nominal tokens."""
+        await lock_batch(connection, batch_id, BatchState.SEALED)
+        batch = await load_batch(connection, batch_id)
+        sizes = {part.chunk_id: request_sizes(await read_manifest(connection, part.chunk_id)) for part in batch.parts}
+        summaries = [
+            ChunkSummary(
+                part.chunk_id,
+                part.first,
+                Size(*map(sum, zip(*sizes[part.chunk_id][part.first : part.first + part.requests], strict=True))),
+                0.0,
+            )
+            for part in batch.parts
+        ]
+        limits = WindowLimits(batch.size.requests, batch.size.bytes, batch.size.inputs, tokens_max)
+        pieces = [(each.parts, None) for each in fill(summaries, limits, sizes.__getitem__)]
+        await split_batch(connection, batch_id, self.birth(batch), pieces)
+
+    def birth(self, batch: BatchRow, lines_lost: int = 0) -> Birth:
+        """What the pieces of a split batch inherit."""
+        return Birth(batch.lane_id, self.slots, batch.root_id, batch.lines_lost + lines_lost, batch.sealed_at)
+
+    @failpoint("submitter.claim")
+    async def claim(self, look_up_seconds: float) -> Claim | None:
+        """Claim the oldest batch that is to be submitted or whose create is in doubt.
+
+        Args:
+            look_up_seconds: a create in doubt is looked up this often.
+        """
+        async with self.database.transaction() as connection:
+            batch_id = await connection.value("claimable_batch", look_up_seconds)
+            if batch_id is None:
+                return None
+            epoch = await connection.value("acquire_lease", f"batch/{batch_id}", self.holder, self.lease_seconds)
+            if epoch is None:
+                return None
+            doubts = await connection.fetch("doubt_of", batch_id)
+            return Claim(
+                await load_batch(connection, batch_id),
+                epoch,
+                tuple(Intent(row["id"], row["intended_at"], row["age_seconds"]) for row in doubts),
+            )
+
+    @failpoint("submitter.expire")
+    async def expire(self) -> int:
+        """Answer what has passed its deadline while it waited: cut it out of its batch, with a verdict (W6)."""
+        expired = 0
+        for row in await self.database.fetch("past_deadline"):
+            async with self.database.transaction() as connection:
+                epoch = await connection.value("acquire_lease", f"batch/{row['id']}", self.holder, self.lease_seconds)
+                if epoch is None:
+                    continue
+                await lock_batch(connection, row["id"], BatchState.SEALED)
+                batch = await load_batch(connection, row["id"])
+                now = await connection.value("database_clock")
+                pieces = await split_by_deadline(connection, batch.parts, now)
+                await split_batch(connection, batch.id, self.birth(batch), pieces)
+                await connection.execute("release_lease", f"batch/{row['id']}", epoch)
+                expired += 1
+        return expired
+
+    @failpoint("submitter.store_file")
+    async def store_file(self, lease: Held, batch_id: uuid.UUID, file_id: str) -> None:
+        """Remember the uploaded file."""
+        async with self.database.transaction(lease) as connection:
+            await lock_batch(connection, batch_id, BatchState.SEALED)
+            await connection.execute("store_file", batch_id, file_id)
+
+    @failpoint("submitter.intend")
+    async def intend(self, lease: Held, batch: BatchRow, creates_per_hour: int) -> uuid.UUID | None:
+        """Write the intent to create, before the create is sent (B2); None when the hour's budget is used up."""
+        async with self.database.transaction(lease) as connection:
+            await connection.row("lock_creates", batch.key.account)
+            await lock_batch(connection, batch.id, BatchState.SEALED)
+            if await connection.value("count_creates", batch.key.account) >= creates_per_hour:
+                return None
+            intent_id = new_id()
+            await connection.execute("insert_intent", intent_id, batch.id, batch.key.account)
+            await connection.execute("move_to_creating", batch.id)
+            return intent_id
+
+    @failpoint("submitter.settle")
+    async def landed(
+        self, lease: Held, batch_id: uuid.UUID, intent_id: uuid.UUID, answer: ProviderBatch, *, adopted: bool
+    ) -> None:
+        """Store the create's answer."""
+        async with self.database.transaction(lease) as connection:
+            await lock_batch(connection, batch_id, BatchState.CREATING)
+            outcome = "adopted" if adopted else "landed"
+            await settle(connection, intent_id, outcome, answer.id)
+            await connection.execute(
+                "move_to_submitted", batch_id, answer.id, answer.status, answer.created_at, answer.expires_at
+            )
+
+    @failpoint("submitter.refused")
+    async def refused(
+        self, lease: Held, batch_id: uuid.UUID, intent_ids: Sequence[uuid.UUID], outcome: str, again: Again
+    ) -> None:
+        """Settle creates that made no batch, and send the batch back to wait.
+
+        Args:
+            lease: of the batch.
+            batch_id: the batch.
+            intent_ids: the creates.
+            outcome: `refused` by the provider, or `absent` after the deciding look-up.
+            again: when, and with which file.
+        """
+        async with self.database.transaction(lease) as connection:
+            await lock_batch(connection, batch_id, BatchState.CREATING)
+            for intent_id in intent_ids:
+                await settle(connection, intent_id, outcome, None)
+            await send_again(connection, batch_id, again)
+
+    @failpoint("submitter.answer")
+    async def answer(self, lease: Held, batch_id: uuid.UUID, verdict: Verdict) -> None:
+        """Give up submitting: the verdict answers every position of a sealed batch."""
+        async with self.database.transaction(lease) as connection:
+            await lock_batch(connection, batch_id, BatchState.SEALED)
+            await connection.execute("delete_reservation", [batch_id])
+            await connection.execute("move_to_ended", batch_id, verdict.code, verdict.message)
+
+    @failpoint("submitter.looked_up")
+    async def looked_up(self, lease: Held, batch_id: uuid.UUID) -> None:
+        """Remember when a create in doubt was last looked up."""
+        async with self.database.transaction(lease) as connection:
+            await connection.execute("mark_looked_up", batch_id)
+
+    @failpoint("submitter.postpone")
+    async def postpone(self, lease: Held, batch_id: uuid.UUID, seconds: float) -> None:
+        """Let a sealed batch wait, without its reservation."""
+        async with self.database.transaction(lease) as connection:
+            await lock_batch(connection, batch_id, BatchState.SEALED)
+            await send_again(connection, batch_id, Again(seconds, refusals=0))
+
+
+async def settle(connection: Connection, intent_id: uuid.UUID, outcome: str, provider_batch_id: str | None) -> None:
+    """Settle an intent, once.
+
+    Raises:
+        Superseded: it is settled already.
+    """
+    if await connection.execute("settle_intent", intent_id, outcome, provider_batch_id) != 1:
+        raise Superseded(f"create {intent_id} is settled already")
+
+
+async def send_again(connection: Connection, batch_id: uuid.UUID, again: Again) -> None:
+    """Move a batch back to sealed and release its tokens."""
+    await connection.execute("delete_reservation", [batch_id])
+    await connection.execute("move_to_sealed", batch_id, again.delay_seconds, again.refusals, again.new_file)
+
+
+async def split_by_deadline(
+    connection: Connection, parts: Sequence[Part], now: float
+) -> list[tuple[list[Part], Verdict | None]]:
+    """Sort a batch's positions into those whose deadline has passed and the others, keeping their order."""
+    late: list[Part] = []
+    early: list[Part] = []
+    for part in parts:
+        manifest = await read_manifest(connection, part.chunk_id)
+        for index in range(part.first, part.first + part.requests):
+            side = late if manifest.deadlines[index] <= now else early
+            last = side[-1] if side else None
+            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
+                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
+            else:
+                side.append(Part(part.chunk_id, index, 1))
+    verdict = Verdict("deadline_exceeded", "The request's deadline passed before an attempt could start.")
+    pieces: list[tuple[list[Part], Verdict | None]] = [(late, verdict), (early, None)]
+    return [piece for piece in pieces if piece[0]]

@@ -1,0 +1,245 @@
+"""What the sealer reads and writes; and how any batch is made of parts (sealing, splitting)."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstock.core.batch import Verdict
+from penstock.core.chunk import Manifest, decode_manifest
+from penstock.core.errors import Superseded
+from penstock.core.identity import new_id, slot_of
+from penstock.core.lane import LaneKey
+from penstock.core.window import ChunkSummary, Part, Sealed, SealReason, Size
+from penstock.postgres.database import Connection, Database, Held, columns
+from penstock.postgres.intake_store import lane_key
+from penstock.telemetry.failpoint import failpoint
+
+CHUNKS_PER_SEAL = 2000
+"""Chunks read of one lane in one seal; 50,000 requests at 25 a chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWindow:
+    """A lane's unsealed requests, added up, and what is known of its model's tokens."""
+
+    lane_id: int
+    key: LaneKey
+    size: Size
+    age_seconds: float
+    flush: bool
+    learned_limit: int | None
+    factor: float
+    probing: bool
+    probe_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a new batch inherits."""
+
+    lane_id: int
+    slots: int
+    root_id: uuid.UUID | None = None
+    lines_lost: int = 0
+    sealed_at: datetime | None = None
+    """Its parent's time when it was cut out of another batch: it keeps its place in the queue."""
+
+
+PlanOf = Callable[[Sequence[ChunkSummary], Callable[[uuid.UUID], Sequence[Size]]], list[Sealed]]
+
+
+class WindowStore:
+    """Sealing takes prefixes of named chunks and demands of each the count already taken (S1)."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @failpoint("sealer.windows")
+    async def windows(self) -> list[OpenWindow]:
+        """Every lane that has unsealed requests."""
+        return [
+            OpenWindow(
+                row["lane_id"],
+                lane_key(row),
+                Size(row["requests"], row["bytes"], row["tokens"], row["inputs"]),
+                row["age_seconds"],
+                bool(row["flush"]),
+                row["learned_limit"],
+                row["factor"],
+                row["probing"],
+                row["probe_running"],
+            )
+            for row in await self.database.fetch("windows")
+        ]
+
+    @failpoint("sealer.seal")
+    async def seal(self, lease: Held, birth: Birth, plan: PlanOf, *, dead: bool) -> list[tuple[uuid.UUID, Sealed]]:
+        """Seal a lane's windows in one transaction: lock the lane, then read, plan, take and write.
+
+        Args:
+            lease: the sealer's.
+            birth: lane and number of slots.
+            plan: the pure function that decides, from summaries and the sizes inside a chunk.
+            dead: the lane has no provider: its batches are ready to be decided at once.
+
+        Raises:
+            Superseded: the lease is lost, or a chunk was taken by somebody else.
+        """
+        async with self.database.transaction(lease) as connection:
+            await connection.row("lock_lane", birth.lane_id)
+            rows = await connection.fetch("unsealed_chunks", birth.lane_id, CHUNKS_PER_SEAL)
+            sizes: dict[uuid.UUID, list[Size]] = {}
+            summaries = [
+                ChunkSummary(
+                    row["id"],
+                    row["taken"],
+                    Size(row["requests"], row["left_bytes"], row["left_tokens"], row["left_inputs"]),
+                    row["age_seconds"],
+                )
+                for row in rows
+            ]
+            sealed = await planned(connection, summaries, plan, sizes)
+            await take(connection, summaries, sealed, sizes)
+            deadlines = {row["id"]: row["deadline_at"] for row in rows}
+            verdict = Verdict("rejected", "") if dead else None
+            return [(await insert_batch(connection, birth, each, deadlines, verdict=verdict), each) for each in sealed]
+
+    @failpoint("sealer.creates_pace")
+    async def creates_pace(self, account: str) -> tuple[int, int]:
+        """Creates of the account's last hour, and batches sealed that are not created yet."""
+        (row,) = await self.database.fetch("creates_pace", account)
+        return row["used"], row["waiting"]
+
+    @failpoint("sealer.record_backlog")
+    async def record_backlog(self, topics: Sequence[str], limit_bytes: int) -> dict[str, tuple[int, bool]]:
+        """Add up each request topic's bytes; returns (bytes, paused) by topic."""
+        async with self.database.transaction() as connection:
+            measured = {row["topic"]: row["stored_bytes"] for row in await connection.fetch("measure_backlog")}
+            names = sorted({*topics, *measured})
+            rows = await connection.fetch(
+                "record_backlog", names, [measured.get(name, 0) for name in names], float(limit_bytes)
+            )
+            return {row["topic"]: (row["stored_bytes"], row["paused"]) for row in rows}
+
+    async def request_flush(self, lane: str | None) -> list[LaneKey]:
+        """An operator's word: seal what waits in all lanes, or in those of a model or endpoint."""
+        return [lane_key(row) for row in await self.database.fetch("request_flush", lane)]
+
+
+async def planned(
+    connection: Connection, summaries: Sequence[ChunkSummary], plan: PlanOf, sizes: dict[uuid.UUID, list[Size]]
+) -> list[Sealed]:
+    """Run the pure plan, fetching the manifest of a chunk only when the plan asks to cut it."""
+    while True:
+        try:
+            return plan(summaries, sizes.__getitem__)
+        except KeyError as asked:
+            chunk_id = asked.args[0]
+            sizes[chunk_id] = request_sizes(await read_manifest(connection, chunk_id))
+
+
+def request_sizes(manifest: Manifest) -> list[Size]:
+    """The size of each request of a chunk."""
+    return [Size(1, *each) for each in zip(manifest.lengths, manifest.tokens, manifest.inputs, strict=True)]
+
+
+async def read_manifest(connection: Connection, chunk_id: uuid.UUID) -> Manifest:
+    """A chunk's manifest.
+
+    Raises:
+        Superseded: it is not there, because the ring turned while we looked or the chunk is gone.
+    """
+    body = await connection.value("manifest_of", chunk_id)
+    if body is None:
+        raise Superseded(f"manifest of chunk {chunk_id} is not there")
+    return decode_manifest(body)
+
+
+async def take(
+    connection: Connection,
+    summaries: Sequence[ChunkSummary],
+    sealed: Sequence[Sealed],
+    sizes: dict[uuid.UUID, list[Size]],
+) -> None:
+    """Mark what the sealed windows take of each chunk.
+
+    Raises:
+        Superseded: a chunk was not at the count that the plan stood on.
+    """
+    taken: dict[uuid.UUID, int] = {}
+    for part in (part for each in sealed for part in each.parts):
+        taken[part.chunk_id] = taken.get(part.chunk_id, 0) + part.requests
+    rows = []
+    for summary in summaries:
+        count = taken.get(summary.id, 0)
+        if not count:
+            continue
+        size = summary.left
+        if count < summary.left.requests:
+            size = Size(*map(sum, zip(*sizes[summary.id][summary.taken : summary.taken + count], strict=True)))
+        rows.append((summary.id, summary.taken, count, size.bytes, size.tokens, size.inputs))
+    if rows and await connection.execute("take_chunks", *columns(rows, 6)) != len(rows):
+        raise Superseded("a chunk was taken by another sealer")
+
+
+async def insert_batch(
+    connection: Connection,
+    birth: Birth,
+    sealed: Sealed,
+    deadlines: dict[uuid.UUID, datetime],
+    *,
+    verdict: Verdict | None = None,
+) -> uuid.UUID:
+    """Write a batch and its parts; with a verdict it needs no provider and is ready to be decided."""
+    batch_id = new_id()
+    await connection.execute(
+        "insert_batch",
+        batch_id,
+        birth.lane_id,
+        birth.root_id or batch_id,
+        slot_of(batch_id, birth.slots),
+        sealed.reason.value,
+        *sealed.size,
+        min(deadlines[part.chunk_id] for part in sealed.parts),
+        birth.lines_lost,
+        verdict is not None,
+        verdict.code if verdict else None,
+        verdict.message if verdict else None,
+        birth.sealed_at,
+    )
+    rows = [(ordinal, part.chunk_id, part.first, part.requests) for ordinal, part in enumerate(sealed.parts)]
+    await connection.execute("insert_parts", batch_id, *columns(rows, 4))
+    return batch_id
+
+
+async def size_of(connection: Connection, parts: Sequence[Part]) -> Size:
+    """The size of parts, from their chunks' manifests."""
+    total = Size(0, 0, 0, 0)
+    for part in parts:
+        sizes = request_sizes(await read_manifest(connection, part.chunk_id))
+        for each in sizes[part.first : part.first + part.requests]:
+            total = total.plus(each)
+    return total
+
+
+async def split_batch(
+    connection: Connection,
+    parent_id: uuid.UUID,
+    birth: Birth,
+    pieces: Sequence[tuple[Sequence[Part], Verdict | None]],
+) -> list[uuid.UUID]:
+    """Let a batch's positions live on in other batches; each with a verdict, or to be submitted.
+
+    The caller has locked the batch in a state from which it may be split. Nothing of it is read or written again.
+    """
+    chunk_ids = list({part.chunk_id for parts, _ in pieces for part in parts})
+    deadlines = {row["id"]: row["deadline_at"] for row in await connection.fetch("chunk_deadlines", chunk_ids)}
+    await connection.execute("move_to_split", parent_id)
+    await connection.execute("delete_parts", parent_id)
+    await connection.execute("delete_reservation", [parent_id])
+    children = []
+    for parts, verdict in pieces:
+        sealed = Sealed(tuple(parts), await size_of(connection, parts), SealReason.SPLIT)
+        children.append(await insert_batch(connection, birth, sealed, deadlines, verdict=verdict))
+    return children

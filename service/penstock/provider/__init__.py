@@ -1,0 +1,1 @@
+"""The Batch API through the `openai` SDK; its errors and objects are mapped once, here."""

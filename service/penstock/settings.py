@@ -1,0 +1,275 @@
+"""Settings, from the environment alone: ``PENSTOCK_<SECTION>_<NAME>``. Each stage gets only its section.
+
+Secrets can come from files (``…_FILE``), which are read again at each connect, so that a rotated secret is taken up
+without a restart.
+"""
+
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from penstock.core.errors import ConfigurationError
+from penstock.core.lane import Lanes, parse_lanes
+
+PREFIX = "PENSTOCK_"
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def read_secret(value: SecretStr | None, file: Path | None) -> str | None:
+    """A secret from its file, read now, else from the environment."""
+    if file is not None:
+        return file.read_text().strip()
+    return value.get_secret_value() if value is not None else None
+
+
+class KafkaSettings(Section):
+    """Broker, topics and security."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers as `host:port`, comma separated.")
+    request_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("penstock.requests",), description="Topics to consume, comma separated; each has its own backlog limit."
+    )
+    result_topic: str = Field("penstock.results", description="Where results go unless a lane or a header says else.")
+    dead_letter_topic: str = Field("penstock.dead-letters", description="Where rejected messages go.")
+    ledger_topic: str = Field("penstock.ledger", description="The publisher's compacted ledger; a partition per slot.")
+    group: str = Field("", description="Consumer group; the deployment's id by default.")
+    start_at: Literal["earliest", "latest"] = Field("earliest", description="Where a partition never seen starts.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "SCRAM-SHA-512", description="How to authenticate under SASL."
+    )
+    sasl_username: str | None = Field(None, description="User name for PLAIN and SCRAM.")
+    sasl_password: SecretStr | None = Field(None, description="Password for PLAIN and SCRAM.")
+    sasl_password_file: Path | None = Field(None, description="File that holds the password.")
+    sasl_token_file: Path | None = Field(None, description="File that holds the OAUTHBEARER token; read per connect.")
+    ca_file: Path | None = Field(None, description="Authorities that sign the brokers' certificates (PEM).")
+    certificate_file: Path | None = Field(None, description="Client certificate for mTLS (PEM).")
+    key_file: Path | None = Field(None, description="Client key for mTLS (PEM).")
+
+    @field_validator("request_topics", mode="before")
+    @classmethod
+    def split_topics(cls, value: object) -> object:
+        """Take a comma-separated text."""
+        return tuple(filter(None, (topic.strip() for topic in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("request_topics")
+    @classmethod
+    def require_topics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """At least one, none twice."""
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name at least one topic, and each once")
+        return value
+
+    def read_password(self) -> str | None:
+        """The SASL password as it is now."""
+        return read_secret(self.sasl_password, self.sasl_password_file)
+
+
+class PostgresSettings(Section):
+    """The database that holds windows and their status."""
+
+    dsn: SecretStr | None = Field(
+        None, description="`postgresql://user:password@host:5432/database?sslmode=verify-full`; required."
+    )
+    dsn_file: Path | None = Field(None, description="File that holds the DSN.")
+    password_file: Path | None = Field(None, description="File that holds the password, when the DSN has none.")
+    connections_max: int = Field(4, ge=2, le=16, description="Connections of one process, at most.")
+    statement_cache: bool = Field(True, description="Off for a PgBouncer in transaction mode.")
+
+    def read_dsn(self) -> str:
+        """The DSN as it is now.
+
+        Raises:
+            ConfigurationError: none is set.
+        """
+        dsn = read_secret(self.dsn, self.dsn_file)
+        if not dsn:
+            raise ConfigurationError(f"{PREFIX}POSTGRES_DSN is not set; it takes postgresql://user@host:5432/database")
+        return dsn
+
+
+class ProviderSettings(Section):
+    """The Batch API."""
+
+    account: str = Field("default", description="Name of the account in lanes and metrics.")
+    base_url: str = Field("https://api.openai.com/v1", description="The API's root, `/v1` included.")
+    api_key: SecretStr | None = Field(None, description="The key.")
+    api_key_file: Path | None = Field(None, description="File that holds the key; read again after a 401.")
+    organization: str | None = Field(None, description="Organization id, when the key has several.")
+    project: str | None = Field(None, description="Project id, when the key has several.")
+    timeout_seconds: float = Field(120.0, gt=0, description="Of one call; uploads and downloads per read.")
+    creates_per_hour: int = Field(2000, ge=1, description="Batches that the account may create in an hour.")
+    file_expires_seconds: int = Field(
+        7 * 86400, ge=3600, le=2592000, description="Provider files expire by themselves after this."
+    )
+
+    def read_api_key(self) -> str | None:
+        """The key as it is now."""
+        return read_secret(self.api_key, self.api_key_file)
+
+
+class IntakeSettings(Section):
+    """Gatherings of polls and the backlog."""
+
+    linger_seconds: float = Field(5.0, ge=0, description="How long a gathering waits for more.")
+    requests_max: int = Field(5000, ge=1, le=50_000, description="Messages of one gathering, at most.")
+    bytes_max: int = Field(8 * 1024 * 1024, ge=1024, description="Bytes of one gathering, about.")
+    body_bytes_max: int = Field(16 * 1024 * 1024, ge=1024, description="Bytes of one body, at most.")
+    backlog_bytes_max: int = Field(
+        20 * 1024**3, ge=1024, description="Bytes that a request topic may hold in Postgres before its intake pauses."
+    )
+
+
+class SubmitterSettings(Section):
+    """Uploads and creates."""
+
+    concurrency: int = Field(2, ge=1, le=32, description="Batches that one replica submits at a time.")
+    settle_seconds: float = Field(
+        120.0, ge=0, description="Beyond the call's time-out: how long a lost create may take to become visible."
+    )
+
+
+class PollerSettings(Section):
+    """Watching batches."""
+
+    interval_seconds: float = Field(5.0, gt=0, description="Shortest time between two rounds.")
+    interval_max_seconds: float = Field(60.0, gt=0, description="Longest time between two rounds.")
+    stuck_grace_seconds: float = Field(3600.0, ge=0, description="Past its expiry a batch is cancelled after this.")
+    cancel_grace_seconds: float = Field(1800.0, ge=0, description="A cancelled batch that never ends is given up.")
+
+
+class PublisherSettings(Section):
+    """Slots and transactions."""
+
+    slots: int = Field(32, ge=1, le=1024, description="Slots for new batches; the ledger has as many partitions.")
+    slots_held_max: int = Field(4, ge=1, description="Slots that one replica works at a time.")
+    transaction_records_max: int = Field(10_000, ge=1, description="Results of one transaction, at most.")
+    transaction_bytes_max: int = Field(32 * 1024 * 1024, ge=1024, description="Bytes of one transaction, about.")
+    transaction_timeout_seconds: float = Field(60.0, ge=3, description="The broker aborts a transaction after this.")
+
+
+class JanitorSettings(Section):
+    """Clean-up."""
+
+    interval_seconds: float = Field(60.0, gt=0, description="Time between two rounds.")
+    file_grace_seconds: float = Field(86400.0, ge=0, description="Provider files and ledger keys outlive publishing.")
+    orphan_grace_seconds: float = Field(86400.0, ge=0, description="Files nothing refers to are kept this long.")
+    payload_turn_seconds: float = Field(3600.0, gt=0, description="How long one payload table of the ring is filled.")
+
+
+class SpoolSettings(Section):
+    """Disk space for uploads and downloads."""
+
+    folder: Path = Field(Path(tempfile.gettempdir()) / "penstock", description="A folder on disk, never in memory.")
+    upload_bytes_max: int = Field(2 * 1024**3, ge=1024, description="Bytes that uploads may take at a time.")
+    download_bytes_max: int = Field(16 * 1024**3, ge=1024, description="Bytes that downloads may take at a time.")
+
+
+class LeaseSettings(Section):
+    """The one lease mechanism."""
+
+    seconds: float = Field(30.0, ge=1, description="A dead holder's work goes to another replica after this.")
+
+
+class HttpSettings(Section):
+    """Health and metrics."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a pod's probes and scrapers come from outside
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+
+class LogSettings(Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is written.")
+    format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for people.")
+
+
+class Settings(BaseSettings):
+    """All settings; read once, at the edge."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    deployment: str = Field(
+        "penstock", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Id of this deployment at provider and Kafka."
+    )
+    generation: int = Field(0, ge=0, description="Number of the lanes file's version; the newest replica's one wins.")
+    lanes_file: Path | None = Field(None, description="TOML file with lane limits; defaults work without one.")
+    history_days: float = Field(7.0, gt=0, description="How long finished requests stay findable.")
+    drain_seconds: float = Field(25.0, gt=0, description="Time to finish after SIGTERM.")
+    kafka: KafkaSettings = KafkaSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    provider: ProviderSettings = ProviderSettings()
+    intake: IntakeSettings = IntakeSettings()
+    submitter: SubmitterSettings = SubmitterSettings()
+    poller: PollerSettings = PollerSettings()
+    publisher: PublisherSettings = PublisherSettings()
+    janitor: JanitorSettings = JanitorSettings()
+    spool: SpoolSettings = SpoolSettings()
+    lease: LeaseSettings = LeaseSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """Settings that bind each other."""
+        topics = {self.kafka.result_topic, self.kafka.dead_letter_topic, self.kafka.ledger_topic}
+        if len(topics) < 3 or topics & set(self.kafka.request_topics):  # noqa: PLR2004 - three kinds of topic
+            raise ValueError("request, result, dead-letter and ledger topics must all differ")
+        return self
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return self.kafka.group or f"penstock-{self.deployment}"
+
+    def read_lanes(self) -> Lanes:
+        """The lanes document, or its defaults.
+
+        Raises:
+            ConfigurationError: the file cannot be read, with the place named.
+        """
+        if self.lanes_file is None:
+            return Lanes()
+        try:
+            return parse_lanes(tomllib.loads(self.lanes_file.read_text()))
+        except OSError as error:
+            raise ConfigurationError(f"{PREFIX}LANES_FILE: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"{PREFIX}LANES_FILE: {error}") from error
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: naming each variable that is wrong and what it takes.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [f"{variable(tuple(map(str, each['loc'])))}: {each['msg']}" for each in error.errors()]
+        raise ConfigurationError("; ".join(problems)) from None
+
+
+def variable(path: tuple[str, ...]) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + "_".join(path).upper() if path else "settings"

@@ -1,0 +1,1 @@
+"""The stages, one file each: intake, sealer, submitter, poller, collector, publisher, janitor."""

@@ -1,0 +1,93 @@
+"""The census: who is alive with which limits, and, by lease, the cluster-wide gauges that one replica reads for all."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from penstock.core.lane import LaneKey
+from penstock.postgres.report_store import ReportStore
+from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.stage import Stage
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+ROUND_SECONDS = 5.0
+GAUGES_EVERY = 3
+
+
+class Census(Stage):
+    """Heartbeats of this replica, and gauges (at most every 15 seconds, never per scrape).
+
+    `newest` says whether no live replica has a newer generation of limits: older ones leave sealing and reserving to
+    those that have.
+    """
+
+    name = "census"
+
+    def __init__(
+        self,
+        drain: asyncio.Event,
+        store: ReportStore,
+        keeper: LeaseKeeper,
+        *,
+        generation: int,
+        lanes_sha256: bytes,
+        lane_label: Callable[[LaneKey], str],
+    ) -> None:
+        super().__init__(drain)
+        self.store = store
+        self.keeper = keeper
+        self.generation = generation
+        self.lanes_sha256 = lanes_sha256
+        self.lane_label = lane_label
+        self.newest = True
+        self.lease: Lease | None = None
+        self.rounds = 0
+
+    async def round(self) -> float:
+        """One heartbeat; every third round, if the lease is ours, the gauges."""
+        newest, variants = await self.store.heartbeat(self.keeper.store.holder, self.generation, self.lanes_sha256)
+        if self.newest != (self.generation >= newest):
+            self.newest = self.generation >= newest
+            log.info("generation.changed", mine=self.generation, newest=newest)
+        metrics.replica_generations.set(variants)
+        self.lease = await self.keeper.standing("census", self.lease)
+        if self.lease is not None and self.rounds % GAUGES_EVERY == 0:
+            await self.gauge()
+        self.rounds += 1
+        return ROUND_SECONDS
+
+    async def gauge(self) -> None:
+        """Read the cluster's state once, for every gauge of it."""
+        report = await self.store.gauges()
+        for gauge in (
+            metrics.queue_requests,
+            metrics.queue_bytes,
+            metrics.queue_oldest_age,
+            metrics.batches,
+            metrics.provider_batches,
+            metrics.enqueued_tokens,
+        ):
+            gauge.clear()
+        ages: dict[str, float] = {}
+        for wait in report.waits:
+            label = self.lane_label(wait.key)
+            metrics.queue_requests.labels(label, wait.stage).inc(wait.requests)
+            metrics.queue_bytes.labels(label, wait.stage).inc(wait.bytes)
+            ages[label] = max(ages.get(label, 0.0), wait.oldest_age_seconds)
+        for label, age in ages.items():
+            metrics.queue_oldest_age.labels(label).set(age)
+        for state, count in report.batches.items():
+            metrics.batches.labels(state).set(count)
+        for status, count in report.provider_batches.items():
+            metrics.provider_batches.labels(status).set(count)
+        for key, tokens in report.enqueued.items():
+            metrics.enqueued_tokens.labels(self.lane_label(key)).inc(tokens)
+        for key, limit in report.limits.items():
+            metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
+        metrics.in_doubt_creates.set(report.in_doubt)
+        metrics.in_doubt_age.set(report.in_doubt_age_seconds)
+        for stage, work in report.actionable.items():
+            metrics.actionable_work.labels(stage).set(work)

@@ -1,0 +1,304 @@
+"""The collector: a finished batch's files are downloaded and checked, and each position gets its outcome.
+
+It works under the slot's lease, hand in hand with the publisher, who sends what lies in the spool.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from penstock.core.batch import BatchError, Remedy, Verdict, locate, positions, remedy
+from penstock.core.chunk import NewChunk, read_lines
+from penstock.core.decision import (
+    FORMAT,
+    Decision,
+    Kind,
+    Outcome,
+    Reconciliation,
+    decide,
+    unsupported,
+)
+from penstock.core.errors import ProviderMissing, ProviderUnavailable
+from penstock.core.identity import new_id
+from penstock.core.jsonl import LineSplitter
+from penstock.core.lane import LaneKey, Lanes
+from penstock.core.quota import learned_limit
+from penstock.core.requeue import Requeue
+from penstock.core.retry import REQUEST, SUBMISSION
+from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.submitter_store import Again
+from penstock.provider.client import ProviderClient
+from penstock.spool import Spool
+from penstock.stages.lease import Lease
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+READ_BYTES = 4 * 1024 * 1024
+AGREE_SECONDS = 120.0
+"""Two downloads this far apart that agree are believed, whatever size the provider names (W2)."""
+GONE_SECONDS = 600.0
+"""A paid file that answers 404 for so long is gone (W4)."""
+OUTPUT_LINE_BYTES = 4096
+"""First guess of an output line, for the spool's budget."""
+
+
+@dataclass(slots=True)
+class Spooled:
+    """A batch's files on this disk, and where each position's line lies."""
+
+    paths: list[Path]
+    lines: Reconciliation
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """Something odd about a file, first seen when."""
+
+    since: float
+    digest: bytes = b""
+
+
+@dataclass(slots=True)
+class Collector:
+    """Decides batches. Holds nothing that a crash may lose: suspicions only start anew."""
+
+    store: CollectorStore
+    reader: ChunkReader
+    client: ProviderClient
+    spool: Spool
+    lanes: Lanes
+    lane_label: Callable[[LaneKey], str]
+    suspicions: dict[str, Suspicion] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def spooled(self, batch: BatchRow, lease: Lease) -> AsyncIterator[Spooled]:
+        """The batch's output and error files, whole, on disk and read.
+
+        Raises:
+            ProviderError: a file cannot be had, or is not whole, now.
+        """
+        spooled = Spooled([], Reconciliation(locate(batch.parts), batch.size.requests))
+        async with AsyncExitStack() as stack:
+            for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+                size_bytes = await self.file_bytes(file_id)
+                if size_bytes is None:
+                    continue
+                await stack.enter_async_context(self.spool.downloads.take(size_bytes))
+                path = self.spool.path(f"{batch.id.hex}-{len(spooled.paths)}.jsonl")
+                stack.callback(path.unlink, missing_ok=True)
+                spooled.paths.append(path)
+                await self.download(file_id, path, size_bytes, lease)
+                await self.read(spooled, len(spooled.paths) - 1, lease)
+            lines = spooled.lines
+            for kind, count in (
+                ("unknown", lines.unknown),
+                ("repeated", lines.repeated),
+                ("unreadable", lines.unreadable),
+            ):
+                metrics.lines_unmatched.labels(kind).inc(count)
+            yield spooled
+
+    async def file_bytes(self, file_id: str) -> int | None:
+        """A file's size by the provider's word; None when it is gone for good."""
+        try:
+            size_bytes = await self.client.file_bytes(file_id)
+        except ProviderMissing:
+            suspicion = self.suspicions.setdefault(f"404/{file_id}", Suspicion(time.monotonic()))
+            if time.monotonic() - suspicion.since < GONE_SECONDS:
+                raise
+            log.error("file.gone", file=file_id)  # noqa: TRY400 - the provider's words say it all
+            return None
+        self.suspicions.pop(f"404/{file_id}", None)
+        return size_bytes
+
+    async def download(self, file_id: str, path: Path, size_bytes: int, lease: Lease) -> None:
+        """Stream a file to disk, and believe it only when it is whole (W2).
+
+        Raises:
+            ProviderUnavailable: it is shorter or longer than the provider says.
+        """
+        digest = hashlib.sha256()
+        read_bytes = 0
+        with await asyncio.to_thread(path.open, "wb") as file:
+            async with self.client.content(file_id) as blocks:
+                async for block in blocks:
+                    await asyncio.to_thread(file.write, block)
+                    digest.update(block)
+                    read_bytes += len(block)
+                    lease.progress()
+        if read_bytes == size_bytes:
+            return
+        earlier = self.suspicions.get(file_id)
+        if earlier is not None and earlier.digest == digest.digest():
+            if time.monotonic() - earlier.since >= AGREE_SECONDS:
+                return
+        else:
+            self.suspicions[file_id] = Suspicion(time.monotonic(), digest.digest())
+        raise ProviderUnavailable("files.content", f"{read_bytes} bytes came of {size_bytes}")
+
+    async def read(self, spooled: Spooled, number: int, lease: Lease) -> None:
+        """Set a file's lines against the batch's positions, a few megabytes at a time, off the loop."""
+        splitter = LineSplitter()
+        start = 0
+
+        def read_block(block: bytes, start: int) -> int:
+            return spooled.lines.read(number, start, splitter.feed(block))
+
+        with await asyncio.to_thread(spooled.paths[number].open, "rb") as file:
+            while block := await asyncio.to_thread(file.read, READ_BYTES):
+                start = await asyncio.to_thread(read_block, block, start)
+                lease.progress()
+        spooled.lines.read(number, start, list(splitter.close()))
+
+    async def decide(self, lease: Lease, batch: BatchRow, spooled: Spooled | None) -> bool:
+        """Decide an ended batch, or send it or its pieces again; returns whether it is decided."""
+        policy = self.lanes.policy(batch.key)
+        if batch.key.dead:
+            decision = Decision(FORMAT, bytes([Outcome.DEAD_LETTER]) * batch.size.requests)
+        elif batch.verdict:
+            decision = verdict_for_all(batch, batch.verdict)
+        elif spooled is None and not batch.abandoned:
+            answer = await self.refused(lease, batch)
+            if answer is None:
+                return False
+            decision = verdict_for_all(batch, answer)
+        else:
+            kinds = spooled.lines.kinds if spooled else bytes(batch.size.requests)
+            attempts, expired = await self.histories(batch)
+            decision = decide(kinds, attempts, policy.attempts_max, expired)
+            if spooled:
+                await self.learn(batch, spooled)
+        await self.store.decide(lease, batch, new_id(), decision, self.another_try(batch, decision, lease))
+        self.count(batch, decision)
+        return True
+
+    async def histories(self, batch: BatchRow) -> tuple[bytearray, list[bool]]:
+        """Per position: failures so far, and whether its deadline has passed."""
+        now = await self.store.database_clock()
+        attempts = bytearray()
+        expired: list[bool] = []
+        for part, attempt in zip(batch.parts, batch.attempts, strict=True):
+            manifest = await self.reader.manifest(part.chunk_id)
+            attempts += bytes([attempt]) * part.requests
+            expired += [each <= now for each in manifest.deadlines[part.first : part.first + part.requests]]
+        return attempts, expired
+
+    async def another_try(
+        self, batch: BatchRow, decision: Decision, lease: Lease
+    ) -> AsyncIterator[tuple[NewChunk, float]]:
+        """New chunks for the positions that get another try, each with its delay in seconds (W5)."""
+        open_chunks: dict[tuple[bytes, int], Requeue] = {}
+        start = 0
+        for part, attempt in zip(batch.parts, batch.attempts, strict=True):
+            outcomes = decision.outcomes[start : start + part.requests]
+            again = [index for index, outcome in enumerate(outcomes) if outcome in (Outcome.RETRY, Outcome.RESEND)]
+            start += part.requests
+            if not again:
+                continue
+            manifest = await self.reader.manifest(part.chunk_id)
+            payload = await self.reader.payload(part.chunk_id)
+            lines = await asyncio.to_thread(read_lines, payload, manifest)
+            for index in again:
+                failed = outcomes[index] == Outcome.RETRY
+                key = (manifest.topic_id, attempt + failed)
+                requeue = open_chunks.setdefault(key, Requeue(manifest, attempt + failed))
+                if requeue.add(manifest, lines, part.first + index):
+                    yield await asyncio.to_thread(requeue.pack), retry_delay(requeue.attempt)
+            lease.progress()
+        for requeue in open_chunks.values():
+            if requeue.lines:
+                yield await asyncio.to_thread(requeue.pack), retry_delay(requeue.attempt)
+
+    async def revise(self, lease: Lease, batch: BatchRow, decision: Decision, spooled: Spooled, first: int) -> Decision:
+        """Validate a download against the decision; unpublished lines (from ``first``) that are gone are tried again.
+
+        A second download may be in another order, or lack what the first one had (W4).
+        """
+        gone = await asyncio.to_thread(unsupported, decision.outcomes, spooled.lines.kinds, first)
+        if not gone:
+            return decision
+        outcomes = bytearray(decision.outcomes)
+        for position in gone:
+            outcomes[position] = Outcome.RESEND
+        revised = Decision(FORMAT, bytes(outcomes), decision.verdict_code, decision.verdict_message)
+        only = bytearray(len(outcomes))
+        for position in gone:
+            only[position] = Outcome.RESEND
+        again = self.another_try(batch, Decision(FORMAT, bytes(only)), lease)
+        await self.store.revise(lease, batch, revised, again)
+        metrics.duplicates.labels("file_lost").inc(len(gone))
+        log.error("lines.lost", batch=str(batch.id), requests=len(gone))
+        return revised
+
+    async def refused(self, lease: Lease, batch: BatchRow) -> Verdict | None:
+        """A batch that failed at validation: nothing was executed (B5). Returns a verdict when it answers all."""
+        error = batch.provider_errors[0] if batch.provider_errors else BatchError("unknown", "no reason given", None)
+        metrics.batches_refused.labels(error.code).inc()
+        log.warning("batch.refused", batch=str(batch.id), code=error.code, line=error.line)
+        count = batch.size.requests
+        delay = SUBMISSION.delay_seconds(batch.refusals + 1, random.random())  # noqa: S311 - jitter
+        match remedy(error, requests=count, lines_lost=batch.lines_lost, creates=batch.creates):
+            case Remedy.ANSWER_ALL:
+                return Verdict(error.code, error.message)
+            case Remedy.AGAIN:
+                await self.store.again(lease, batch.id, Again(delay, new_file=batch.refusals >= 1))
+            case Remedy.AGAIN_SMALLER:
+                limit = learned_limit(error.message)
+                await self.store.learn_limit(batch.key.account, batch.key.model, limit)
+                if count == 1 and limit is not None and batch.size.tokens > limit:
+                    return Verdict(error.code, error.message)
+                await self.store.again(lease, batch.id, Again(delay))
+            case Remedy.ANSWER_LINE:
+                line = error.line or 1
+                rest = positions(batch.parts, 0, line - 1) + positions(batch.parts, line, count - line)
+                bad = positions(batch.parts, line - 1, 1)
+                verdict = Verdict(error.code, error.message)
+                await self.store.split(lease, batch, [(bad, verdict), (rest, None)], batch.lines_lost + 1)
+            case Remedy.HALVE:
+                halves = [positions(batch.parts, 0, count // 2), positions(batch.parts, count // 2, count)]
+                await self.store.split(lease, batch, [(half, None) for half in halves], 0)
+            case Remedy.HALT_LANE:
+                await self.store.halt_lane(batch.lane_id, f"{error.code}: {error.message}")
+                log.error("lane.halted", lane=str(batch.key), code=error.code, batch=str(batch.id))
+        return None
+
+    async def learn(self, batch: BatchRow, spooled: Spooled) -> None:
+        """Let real usage correct the estimate, and failures by the provider's fault slow the lane down."""
+        kinds = spooled.lines.kinds
+        tokens = 0
+        start = 0
+        for part in batch.parts:
+            manifest = await self.reader.manifest(part.chunk_id)
+            for index in range(part.requests):
+                if kinds[start + index] == Kind.SUCCESS:
+                    tokens += manifest.tokens[part.first + index]
+            start += part.requests
+        if batch.input_tokens:
+            await self.store.calibrate(batch.key.account, batch.key.model, tokens, batch.input_tokens)
+        probing = kinds.count(Kind.OWN_FAILURE) * 2 > len(kinds)
+        await self.store.set_probing(batch.lane_id, probing=probing)
+
+    def count(self, batch: BatchRow, decision: Decision) -> None:
+        """Metrics of a decision."""
+        label = self.lane_label(batch.key)
+        for outcome, reason in ((Outcome.RETRY, "failed"), (Outcome.RESEND, "unexecuted")):
+            metrics.requests_retried.labels(label, reason).inc(decision.outcomes.count(outcome))
+
+
+def verdict_for_all(batch: BatchRow, verdict: Verdict) -> Decision:
+    """A decision that answers every position alike."""
+    return Decision(FORMAT, bytes([Outcome.VERDICT]) * batch.size.requests, verdict.code, verdict.message)
+
+
+def retry_delay(attempt: int) -> float:
+    """Seconds before a chunk of this attempt may be sealed; what was never executed need not wait."""
+    return REQUEST.delay_seconds(attempt, random.random()) if attempt else 0.0  # noqa: S311 - jitter

@@ -1,0 +1,334 @@
+"""Intake: messages in, chunks and positions in Postgres, in one transaction per gathering.
+
+Everything in flight is thrown away after any failure, and Postgres' positions are where it goes on (I3). One gathering
+is stored while the next is filled.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from penstock.core.gathering import Gathering, Rules, Source
+from penstock.core.lane import DEAD_LETTERS, LaneKey
+from penstock.kafka.request_consumer import RequestConsumer
+from penstock.kafka.topics import Cluster
+from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
+from penstock.settings import IntakeSettings
+from penstock.stages.stage import Stage
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.5
+TRICKLE_SECONDS = 0.05
+TRICKLE_SHARE = 0.05
+CHECK_SECONDS = 1.0
+TOPIC_CHECK_SECONDS = 60.0
+RECORD_BYTES_GUESS = 1024.0
+
+
+@dataclass(slots=True)
+class Assigned:
+    """A partition of ours: its place, and the offset up to which records were handed on."""
+
+    place: Place
+    source: Source
+    handed_on: int
+
+
+@dataclass(slots=True)
+class Polled:
+    """What the polls of one gathering brought."""
+
+    records: dict[TopicPartition, list[Any]] = field(default_factory=dict)
+    count: int = 0
+    size_bytes: int = 0
+
+    def add(self, partition: TopicPartition, records: list[Any]) -> int:
+        """Take a poll's records of one partition in; returns their bytes."""
+        size_bytes = sum(len(record.value or b"") + len(record.key or b"") for record in records)
+        self.records.setdefault(partition, []).extend(records)
+        self.count += len(records)
+        self.size_bytes += size_bytes
+        return size_bytes
+
+
+class Intake(Stage):
+    """The first stage.
+
+    Args:
+        drain: set when the service is to stop.
+        settings: sizes of gatherings.
+        start_at: `earliest` or `latest`, for partitions never seen.
+        rules: what messages are validated against.
+        store: positions and chunks.
+        consumer: makes a new consumer; called again after a failure that the old one may not survive.
+        lane_label: a lane's name in metrics.
+    """
+
+    name = "intake"
+
+    def __init__(
+        self,
+        drain: asyncio.Event,
+        settings: IntakeSettings,
+        start_at: str,
+        rules: Rules,
+        store: IntakeStore,
+        consumer: Callable[[], RequestConsumer],
+        lane_label: Callable[[LaneKey], str],
+    ) -> None:
+        super().__init__(drain)
+        self.settings = settings
+        self.start_at = start_at
+        self.rules = rules
+        self.store = store
+        self.make_consumer = consumer
+        self.lane_label = lane_label
+        self.consumer: RequestConsumer | None = None
+        self.seen_assignments: int | None = None
+        self.assigned: dict[TopicPartition, Assigned] = {}
+        self.halted: dict[TopicPartition, str] = {}
+        self.paused_topics: frozenset[str] = frozenset()
+        self.storing: asyncio.Task[None] | None = None
+        self.record_bytes = RECORD_BYTES_GUESS
+        self.checked_at = 0.0
+        self.topics_checked_at = 0.0
+        self.clock_offset = 0.0
+
+    async def round(self) -> float:
+        """One gathering: filled while the one before it is stored."""
+        try:
+            if self.consumer is None:
+                self.consumer = self.make_consumer()
+                await self.consumer.start()
+            if self.consumer.assignments != self.seen_assignments:
+                await self.reset(self.consumer, "assignment")
+            polled = await self.gather(self.consumer)
+            if polled is None:
+                return 0.0
+            await self.await_stored()
+            if polled.count:
+                spans = self.hand_on(polled)
+                self.storing = asyncio.create_task(self.store_polled(self.consumer, polled, spans))
+            if self.drain.is_set():
+                await self.await_stored()
+        except OffsetOutOfRangeError as error:
+            await self.discard("out_of_range")
+            await self.halt_out_of_range(error)
+        except BaseException as error:
+            await self.discard(type(error).__name__)
+            raise
+        return 0.0
+
+    async def gather(self, consumer: RequestConsumer) -> Polled | None:
+        """Poll until count, bytes or the linger; None when the assignment changed: then nothing polled counts."""
+        polled = Polled()
+        ends_at: float | None = None
+        while not self.drain.is_set():
+            await self.check(consumer)
+            room = min(
+                self.settings.requests_max - polled.count,
+                int((self.settings.bytes_max - polled.size_bytes) / self.record_bytes) + 1,
+            )
+            left = POLL_SECONDS if ends_at is None else max(0.0, min(POLL_SECONDS, ends_at - time.monotonic()))
+            fresh = await consumer.poll(room, left)
+            if consumer.assignments != self.seen_assignments:
+                return None
+            count = sum(map(len, fresh.values()))
+            for partition, records in fresh.items():
+                size_bytes = polled.add(partition, records)
+                self.record_bytes += 0.2 * (size_bytes / len(records) - self.record_bytes)
+            if polled.count and ends_at is None:
+                ends_at = time.monotonic() + self.settings.linger_seconds
+            full = polled.count >= self.settings.requests_max or polled.size_bytes >= self.settings.bytes_max
+            if full or ends_at is None or time.monotonic() >= ends_at:
+                break
+            if count < self.settings.requests_max * TRICKLE_SHARE:
+                await asyncio.sleep(min(TRICKLE_SECONDS, max(0.0, ends_at - time.monotonic())))
+        return polled
+
+    def hand_on(self, polled: Polled) -> dict[Place, Span]:
+        """The spans of a gathering: from what was handed on before, to past its last record (I2)."""
+        spans = {}
+        for partition, records in polled.records.items():
+            mine = self.assigned[partition]
+            spans[mine.place] = Span(mine.handed_on, records[-1].offset + 1)
+            mine.handed_on = records[-1].offset + 1
+        return spans
+
+    async def store_polled(self, consumer: RequestConsumer, polled: Polled, spans: dict[Place, Span]) -> None:
+        """Validate, pack and store a gathering; then tell Kafka, which is advice only."""
+        gathering = Gathering(self.rules, time.monotonic() + self.clock_offset)
+        by_source: dict[Source, list[Any]] = {}
+        for partition, records in polled.records.items():
+            by_source.setdefault(self.assigned[partition].source, []).extend(records)
+        offsets = {partition: records[-1].offset + 1 for partition, records in polled.records.items()}
+        polled.records = {}
+        for source, messages in by_source.items():
+            await asyncio.to_thread(gathering.sort, source, messages)
+        by_source.clear()
+        keys = list({key for key, _ in gathering.groups})
+        lane_ids = await self.store.open_lanes(keys, self.rules.lanes.lanes_max)
+        if len(lane_ids) < len(keys):
+            lane_ids |= await self.store.open_lanes([DEAD_LETTERS], self.rules.lanes.lanes_max)
+        chunks = await asyncio.to_thread(gathering.pack, lane_ids)
+        await self.store.store(spans, chunks)
+        self.count(gathering)
+        self.progressed()
+        await consumer.commit(offsets)
+
+    def count(self, gathering: Gathering) -> None:
+        """Metrics of a stored gathering."""
+        for (key, source), group in gathering.groups.items():
+            if not key.dead:
+                metrics.requests_received.labels(source.topic, self.lane_label(key)).inc(len(group.bodies))
+        for (topic, code), count in gathering.rejected.items():
+            metrics.messages_rejected.labels(topic, code).inc(count)
+
+    async def await_stored(self) -> None:
+        """Wait for the gathering that is being stored."""
+        storing, self.storing = self.storing, None
+        if storing is not None:
+            await storing
+
+    async def discard(self, cause: str) -> None:
+        """Throw away what is in flight; the next round seeks to Postgres' positions (I3)."""
+        self.seen_assignments = None
+        storing, self.storing = self.storing, None
+        if storing is not None:
+            storing.cancel()
+            await asyncio.gather(storing, return_exceptions=True)
+        metrics.intake_resets.labels(cause).inc()
+        if self.failures >= 2 and self.consumer is not None:  # noqa: PLR2004 - a client can be beyond repair
+            consumer, self.consumer = self.consumer, None
+            await consumer.stop()
+
+    async def reset(self, consumer: RequestConsumer, cause: str) -> None:
+        """Learn what is ours, and seek to where Postgres says it stands."""
+        if cause == "assignment" and self.storing is not None:
+            await self.discard(cause)
+        assignments = consumer.assignments
+        partitions = consumer.assigned()
+        cluster = await consumer.describe()
+        places = {each: Place(cluster.topics[each.topic].id, each.partition) for each in partitions}
+        committed = await consumer.committed(partitions) if partitions else {}
+        stands = await self.first_stands(consumer, places, committed)
+        self.halted = {}
+        self.assigned = {}
+        for partition, place in places.items():
+            stand = stands.get(place)
+            source = Source(cluster.id, partition.topic, place.topic_id)
+            if (reason := halt_reason(partition, stand, committed.get(partition))) or stand is None:
+                await self.halt(partition, place, reason or "no position")
+                continue
+            consumer.seek(partition, stand.position)
+            self.assigned[partition] = Assigned(place, source, stand.position)
+        consumer.pause(self.halted)
+        self.paused_topics = frozenset()
+        self.checked_at = 0.0
+        self.clock_offset = await self.store.database_clock() - time.monotonic()
+        self.topics_checked_at = time.monotonic()
+        self.seen_assignments = assignments
+        metrics.partitions_assigned.set(len(partitions))
+        log.info("partitions.assigned", partitions=len(partitions), halted=len(self.halted))
+
+    async def first_stands(
+        self, consumer: RequestConsumer, places: dict[TopicPartition, Place], committed: dict[TopicPartition, int]
+    ) -> dict[Place, Stand]:
+        """Where partitions stand; those never seen get their first position, before anything is fetched (I1)."""
+        stands = await self.store.read_positions(places.values())
+        fresh = [each for each, place in places.items() if place not in stands and each not in committed]
+        if not fresh:
+            return stands
+        ask = consumer.first_offsets if self.start_at == "earliest" else consumer.last_offsets
+        offsets = await ask(fresh)
+        await self.store.ensure_positions({places[each]: (each.topic, offsets[each]) for each in fresh})
+        return await self.store.read_positions(places.values())
+
+    async def halt(self, partition: TopicPartition, place: Place, reason: str) -> None:
+        """Halt and pause one partition, loudly; the others go on (I4, I6)."""
+        self.halted[partition] = reason
+        self.assigned.pop(partition, None)
+        metrics.partitions_halted.labels(partition.topic).set(len(self.halted))
+        log.error(
+            "partition.halted",
+            topic=partition.topic,
+            partition=partition.partition,
+            reason=reason,
+            mend=f"penstock resume {partition.topic} {partition.partition}",
+        )
+        await self.store.halt_partition(place, reason)
+
+    async def halt_out_of_range(self, error: OffsetOutOfRangeError) -> None:
+        """Halt the partitions whose position the broker no longer has, unless it has by now."""
+        consumer = self.consumer
+        if consumer is None:
+            return
+        for partition, offset in dict(error.args[0]).items():
+            mine = self.assigned.get(partition)
+            first = (await consumer.first_offsets([partition]))[partition]
+            last = (await consumer.last_offsets([partition]))[partition]
+            if mine is not None and not first <= offset <= last:
+                reason = f"position {offset} is outside the topic, which holds {first} to {last}"
+                await self.halt(partition, mine.place, reason)
+
+    async def check(self, consumer: RequestConsumer) -> None:
+        """About once a second: pause topics whose backlog is full; each minute: is it still the same topic?"""
+        now = time.monotonic()
+        if now - self.checked_at < CHECK_SECONDS:
+            return
+        self.checked_at = now
+        paused = await self.store.paused_topics()
+        if paused != self.paused_topics:
+            consumer.pause(each for each in self.assigned if each.topic in paused)
+            consumer.resume(each for each in self.assigned if each.topic in self.paused_topics - paused)
+            log.info("topics.paused", topics=sorted(paused))
+            self.paused_topics = paused
+        self.measure(consumer)
+        if now - self.topics_checked_at >= TOPIC_CHECK_SECONDS:
+            self.topics_checked_at = now
+            await self.check_topics(await consumer.describe())
+
+    async def check_topics(self, cluster: Cluster) -> None:
+        """A topic that was deleted and made again is another topic (I5)."""
+        for partition, mine in list(self.assigned.items()):
+            topic = cluster.topics.get(partition.topic)
+            if topic is None or topic.id != mine.place.topic_id:
+                self.seen_assignments = None
+                log.warning("topic.recreated", topic=partition.topic)
+                return
+        self.clock_offset = await self.store.database_clock() - time.monotonic()
+
+    def measure(self, consumer: RequestConsumer) -> None:
+        """Lag of this replica's partitions."""
+        lag: dict[str, int] = {}
+        for partition, mine in self.assigned.items():
+            end = consumer.high_watermark(partition)
+            lag[partition.topic] = lag.get(partition.topic, 0) + max(0, (end or mine.handed_on) - mine.handed_on)
+        for topic, records in lag.items():
+            metrics.consumer_lag.labels(topic).set(records)
+
+    async def close(self) -> None:
+        """Leave the group; what is in flight is dropped, it is still in Kafka."""
+        await self.discard("close")
+        consumer, self.consumer = self.consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+
+def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int | None) -> str | None:
+    """Why a partition may not be read, if so: Postgres went back behind Kafka, or it was halted before (I6)."""
+    if stand is None:
+        return f"Kafka's group committed {committed}, but Postgres knows no position of {partition.topic}"
+    if stand.halted_reason:
+        return stand.halted_reason
+    if committed is not None and committed > stand.position:
+        return f"Kafka's group committed {committed}, but Postgres stands at {stand.position}: it lost data"
+    return None

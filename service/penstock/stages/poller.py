@@ -1,0 +1,162 @@
+"""The poller: one replica per account, by lease, watches its batches; statuses only move forward."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, rank
+from penstock.core.errors import ProviderDenied, ProviderMissing
+from penstock.core.lane import LaneKey
+from penstock.core.price import bill
+from penstock.postgres.poller_store import PollerStore, Sighting, Watched
+from penstock.provider.client import ProviderClient
+from penstock.settings import PollerSettings
+from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.stage import Stage
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+STANDBY_SECONDS = 5.0
+CALLS_PER_ROUND = 60
+AGE_SHARE = 1 / 20
+"""A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
+CLOCKS_APART = timedelta(minutes=10)
+
+
+class Poller(Stage):
+    """Takes the cheaper of paging back to the oldest open batch and retrieving each straggler (W1)."""
+
+    name = "poller"
+
+    def __init__(
+        self,
+        drain: asyncio.Event,
+        settings: PollerSettings,
+        account: str,
+        store: PollerStore,
+        client: ProviderClient,
+        keeper: LeaseKeeper,
+        lane_label: Callable[[LaneKey], str],
+    ) -> None:
+        super().__init__(drain)
+        self.settings = settings
+        self.account = account
+        self.store = store
+        self.client = client
+        self.keeper = keeper
+        self.lane_label = lane_label
+        self.lease: Lease | None = None
+        self.unknown_statuses: set[str] = set()
+
+    async def round(self) -> float:
+        """See or retrieve every open batch once."""
+        self.lease = await self.keeper.standing(f"poller/{self.account}", self.lease)
+        if self.lease is None:
+            return STANDBY_SECONDS
+        watched = await self.store.watched(self.account)
+        if not watched:
+            return self.settings.interval_seconds
+        try:
+            seen = await self.look(watched)
+        except ProviderDenied as error:
+            metrics.account_halted.labels(self.account).set(1)
+            log.error(  # noqa: TRY400 - the provider's words say it all
+                "account.denied", account=self.account, error=str(error), mend="check the key's file"
+            )
+            return self.settings.interval_max_seconds
+        metrics.account_halted.labels(self.account).set(not seen)
+        if not seen:
+            log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
+        await self.record(self.lease, watched, seen)
+        for each in watched:
+            status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
+            if not is_terminal(status) and each.overdue_seconds > self.settings.stuck_grace_seconds:
+                await self.unstick(self.lease, each)
+        youngest = min(each.age_seconds for each in watched)
+        return min(max(self.settings.interval_seconds, youngest * AGE_SHARE), self.settings.interval_max_seconds)
+
+    async def look(self, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
+        """What the provider says of the watched batches, by its id; absence and 404 are no status."""
+        wanted = {each.provider_batch_id: each for each in watched}
+        oldest = min(each.submitted_at for each in watched) - CLOCKS_APART
+        seen: dict[str, ProviderBatch] = {}
+        after: str | None = None
+        for _ in range(CALLS_PER_ROUND):
+            if len(wanted) == 1:
+                break
+            page, after = await self.client.page(after)
+            seen.update((each.id, each) for each in page if each.id in wanted)
+            unseen = len(wanted) - len(seen)
+            if after is None or not unseen or page[-1].created_at < oldest:
+                break
+            span = (page[0].created_at - page[-1].created_at).total_seconds()
+            pages_left = (page[-1].created_at - oldest).total_seconds() / max(span, 1.0)
+            if unseen <= pages_left:
+                break
+        for provider_batch_id in [each for each in wanted if each not in seen][:CALLS_PER_ROUND]:
+            try:
+                seen[provider_batch_id] = await self.client.retrieve(provider_batch_id)
+            except ProviderMissing:
+                log.warning("batch.missing", provider_batch=provider_batch_id)
+        return seen
+
+    async def record(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
+        """Store the statuses that moved forward."""
+        sightings = []
+        for each in watched:
+            found = seen.get(each.provider_batch_id)
+            if found is None or found.status == each.status or rank(found.status) < rank(each.status):
+                continue
+            if found.status not in PROVIDER_RANK:
+                self.unknown(found.status)
+            priced = None
+            if is_terminal(found.status):
+                priced = bill(each.key.model, found.input_tokens, found.cached_tokens, found.output_tokens)
+            sightings.append(Sighting(each, found, priced))
+        moved = await self.store.record(lease, sightings) if sightings else set()
+        for sighting in sightings:
+            if sighting.watched.id in moved:
+                self.progressed()
+                if is_terminal(sighting.seen.status):
+                    self.ended(sighting)
+
+    def unknown(self, status: str) -> None:
+        """A status that nobody told us of: not terminal yet."""
+        metrics.statuses_unknown.inc()
+        if status not in self.unknown_statuses:
+            self.unknown_statuses.add(status)
+            log.warning("status.unknown", status=status[:64])
+
+    def ended(self, sighting: Sighting) -> None:
+        """Metrics of a batch that is over at the provider."""
+        seen, label = sighting.seen, self.lane_label(sighting.watched.key)
+        metrics.batches_ended.labels(label, seen.status).inc()
+        metrics.phase_seconds.labels("submitted").observe(sighting.watched.age_seconds)
+        metrics.tokens_used.labels(label, "input").inc(seen.input_tokens)
+        metrics.tokens_used.labels(label, "output").inc(seen.output_tokens)
+        if sighting.bill is None:
+            metrics.tokens_unpriced.inc(seen.input_tokens + seen.output_tokens)
+        else:
+            metrics.cost_usd.labels(label).inc(float(sighting.bill.cost_usd))
+            metrics.saving_usd.labels(label).inc(float(sighting.bill.saving_usd))
+
+    async def unstick(self, lease: Lease, watched: Watched) -> None:
+        """A batch past its expiry and grace: cancel it, and when that does not end it, close it here (W1, W3)."""
+        fresh = await self.client.retrieve(watched.provider_batch_id)
+        if is_terminal(fresh.status):
+            return  # the next round records it
+        if watched.cancelling_seconds is None:
+            log.error("batch.stuck", batch=str(watched.id), provider_batch=fresh.id, status=fresh.status)
+            lease.require()
+            await self.client.cancel(watched.provider_batch_id)
+            await self.store.request_cancel(lease, watched.id)
+        elif (
+            watched.cancelling_seconds > self.settings.cancel_grace_seconds
+            and not watched.abandoned
+            and await self.store.abandon(lease, watched.id)
+        ):
+            metrics.duplicates.labels("abandoned").inc(watched.requests)
+            log.error("batch.abandoned", batch=str(watched.id), requests=watched.requests)

@@ -1,0 +1,135 @@
+"""The sealer: windows are cluster-wide, so one replica at a time, by lease, seals them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from penstock.core.lane import LaneKey, LanePolicy, Lanes
+from penstock.core.window import ChunkSummary, Sealed, SizesOf, WindowLimits, creates_allowed, limits_of, seal
+from penstock.postgres.window_store import Birth, OpenWindow, WindowStore
+from penstock.stages.census import Census
+from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.stage import Stage
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+ROUND_SECONDS = 0.5
+BACKLOG_SECONDS = 1.0
+DEAD_LETTER_AGE_SECONDS = 1.0
+
+
+class Sealer(Stage):
+    """Seals full windows at once, and old ones as far as the account's creates allow."""
+
+    name = "sealer"
+
+    def __init__(
+        self,
+        drain: asyncio.Event,
+        store: WindowStore,
+        keeper: LeaseKeeper,
+        census: Census,
+        lanes: Lanes,
+        *,
+        slots: int,
+        creates_per_hour: int,
+        backlog_bytes_max: int,
+        topics: Sequence[str],
+        lane_label: Callable[[LaneKey], str],
+    ) -> None:
+        super().__init__(drain)
+        self.store = store
+        self.keeper = keeper
+        self.census = census
+        self.lanes = lanes
+        self.slots = slots
+        self.creates_per_hour = creates_per_hour
+        self.backlog_bytes_max = backlog_bytes_max
+        self.topics = topics
+        self.lane_label = lane_label
+        self.lease: Lease | None = None
+        self.backlog_at = 0.0
+        self.sealed_by_age_at = time.monotonic()
+
+    async def round(self) -> float:
+        """Seal what is due."""
+        if not self.census.newest:
+            return ROUND_SECONDS  # a replica with newer limits seals
+        self.lease = await self.keeper.standing("sealer", self.lease)
+        if self.lease is None:
+            return ROUND_SECONDS * 4
+        await self.measure_backlog()
+        due: list[tuple[OpenWindow, LanePolicy, WindowLimits]] = []
+        aged: list[tuple[OpenWindow, LanePolicy, WindowLimits]] = []
+        for window in await self.store.windows():
+            policy = self.policy(window.key)
+            limits = limits_of(policy, window.key.endpoint, window.learned_limit, window.factor, probe=window.probing)
+            if window.probe_running:
+                continue
+            if window.key.dead or window.flush or limits.reached_by(window.size):
+                due.append((window, policy, limits))
+            elif window.age_seconds >= policy.age_max_seconds:
+                aged.append((window, policy, limits))
+        for each in [*due, *await self.affordable(aged)]:
+            self.lease.progress()
+            await self.seal(self.lease, *each)
+        return ROUND_SECONDS
+
+    def policy(self, key: LaneKey) -> LanePolicy:
+        """The lane's policy; dead letters wait for nothing."""
+        if key.dead:
+            return LanePolicy(age_max_seconds=DEAD_LETTER_AGE_SECONDS)
+        return self.lanes.policy(key)
+
+    async def affordable(
+        self, aged: list[tuple[OpenWindow, LanePolicy, WindowLimits]]
+    ) -> list[tuple[OpenWindow, LanePolicy, WindowLimits]]:
+        """Of the windows due by age, those that the creates budget covers: oldest and fullest first."""
+        if not aged:
+            metrics.window_age_stretched.set(0)
+            return []
+        aged.sort(key=lambda each: (each[0].age_seconds - each[1].age_max_seconds, each[0].size.requests), reverse=True)
+        account = aged[0][0].key.account
+        used, waiting = await self.store.creates_pace(account)
+        metrics.creates_used.labels(account).set(used)
+        since = time.monotonic() - self.sealed_by_age_at
+        chosen = aged[: creates_allowed(used, waiting, self.creates_per_hour, since)]
+        if chosen:
+            self.sealed_by_age_at = time.monotonic()
+        left = aged[len(chosen) :]
+        metrics.window_age_stretched.set(left[0][0].age_seconds - left[0][1].age_max_seconds if left else 0)
+        return chosen
+
+    async def seal(self, lease: Lease, window: OpenWindow, policy: LanePolicy, limits: WindowLimits) -> None:
+        """Seal one lane."""
+
+        def plan(chunks: Sequence[ChunkSummary], sizes_of: SizesOf) -> list[Sealed]:
+            sealed = seal(
+                chunks, limits, sizes_of, age_max_seconds=policy.age_max_seconds, flush=window.flush or window.key.dead
+            )
+            return sealed[:1] if window.probing else sealed
+
+        sealed = await self.store.seal(lease, Birth(window.lane_id, self.slots), plan, dead=window.key.dead)
+        for batch_id, each in sealed:
+            label = self.lane_label(window.key)
+            metrics.batches_sealed.labels(label, each.reason).inc()
+            metrics.window_fill.labels(window.key.endpoint).observe(each.size.requests / policy.requests_max)
+            log.debug("window.sealed", batch=str(batch_id), lane=str(window.key), reason=each.reason, size=each.size)
+        if sealed:
+            self.progressed()
+
+    async def measure_backlog(self) -> None:
+        """About once a second: how much each request topic holds in Postgres, and whether its intake pauses."""
+        now = time.monotonic()
+        if now - self.backlog_at < BACKLOG_SECONDS:
+            return
+        self.backlog_at = now
+        for topic, (size_bytes, paused) in (
+            await self.store.record_backlog(self.topics, self.backlog_bytes_max)
+        ).items():
+            metrics.backlog_bytes.labels(topic).set(size_bytes)
+            metrics.backlog_limit_bytes.labels(topic).set(self.backlog_bytes_max)
+            metrics.backlog_paused.labels(topic).set(paused)

@@ -1,0 +1,350 @@
+"""A slot's session: one producer, one reading of the ledger, and the slot's batches until none is ready.
+
+Every session begins from nothing: start the producer, read the ledger, then read from Postgres that the lease is still
+ours and what is unpublished (P1). Nothing from memory survives a start.
+"""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+
+from penstock.core.batch import BatchState
+from penstock.core.chunk import Manifest, read_lines
+from penstock.core.decision import Decision, Outcome
+from penstock.core.errors import Halted, ProviderError, UnknownFormat
+from penstock.core.ledger import LedgerRecord, encode_ledger
+from penstock.core.publication import Publication, Record, may_overflow, shared_headers
+from penstock.core.retry import CALL
+from penstock.core.window import Part
+from penstock.kafka.ledger import read_ledger
+from penstock.kafka.result_producer import RecordTooLarge, ResultProducer, partition_of
+from penstock.kafka.topics import describe
+from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.publisher_store import PublisherStore
+from penstock.settings import KafkaSettings, PublisherSettings
+from penstock.stages.collector import Collector, Spooled
+from penstock.stages.lease import Lease
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+SLICE = 500
+"""Positions built at a time, off the loop."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """A batch that could not be finished now: how often, and until when it waits. Lost with the process."""
+
+    failures: int = 0
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class SlotTools:
+    """What every session of this process uses."""
+
+    kafka: KafkaSettings
+    settings: PublisherSettings
+    ledger_grace_seconds: float
+    ledger_topic_id: uuid.UUID
+    store: PublisherStore
+    reader: ChunkReader
+    collector: Collector
+    limits: dict[str, int]
+    """The largest record of each result and dead-letter topic, in bytes."""
+    patience: dict[uuid.UUID, Patience] = field(default_factory=dict)
+    refused_sizes: set[uuid.UUID] = field(default_factory=set)
+    """Batches of which the broker refused a record for its size: large results become dead letters (P8)."""
+
+
+class SlotSession:
+    """One lease of one slot.
+
+    Raises (from `run`):
+        Halted: ledger and Postgres disagree; nothing was published.
+        KafkaError, TimeoutError: the producer is beyond use; a new session will find out what was committed.
+        Superseded: the lease is gone.
+    """
+
+    def __init__(self, slot: int, lease: Lease, producer: ResultProducer, client_id: str, tools: SlotTools) -> None:
+        self.slot = slot
+        self.lease = lease
+        self.producer = producer
+        self.client_id = client_id
+        self.tools = tools
+        self.store = tools.store
+        self.ledger: dict[uuid.UUID, LedgerRecord] = {}
+        self.open = False
+
+    async def run(self, drain: asyncio.Event) -> int:
+        """Work off the slot's ready batches; returns how many were finished."""
+        finished = 0
+        try:
+            await self.producer.start()
+            await self.read_ledger()
+            while not drain.is_set():
+                ready = [each for each in await self.store.batches(self.lease, self.slot) if self.due(each[0])]
+                if not ready:
+                    break
+                for batch_id, _ in ready:
+                    if drain.is_set():
+                        break
+                    finished += await self.work(batch_id)
+            await self.clear_keys()
+        finally:
+            await self.producer.stop()
+        return finished
+
+    async def read_ledger(self) -> None:
+        """Read how far every batch of the slot is published, and hold it against Postgres (P2, P6)."""
+        topic = self.tools.kafka.ledger_topic
+        cluster = await describe(self.producer.producer.client, [topic])
+        if topic not in cluster.topics or cluster.topics[topic].id != self.tools.ledger_topic_id:
+            raise Halted(f"{topic} is not the ledger that this deployment was bound to")
+        self.ledger = await read_ledger(self.tools.kafka, topic, self.slot, self.client_id, 60.0)
+        known = await self.store.known(self.lease, self.ledger)
+        for batch_id, record in self.ledger.items():
+            row = known.get(batch_id)
+            if row is None:
+                raise Halted(f"the ledger names batch {batch_id}, which Postgres does not know: it lost data")
+            if row.decision_id != record.decision_id:
+                raise Halted(
+                    f"the ledger holds decision {record.decision_id} of batch {batch_id}, Postgres another one"
+                )
+        expected = await self.store.expected(self.lease, self.slot, self.tools.ledger_grace_seconds / 2)
+        for batch_id, position in expected.items():
+            found = self.ledger.get(batch_id)
+            if found is None or found.next_position < position:
+                raise Halted(f"the ledger is behind Postgres for batch {batch_id}: it lost data")
+
+    def due(self, batch_id: uuid.UUID) -> bool:
+        """Whether a batch that failed before may be tried again."""
+        patience = self.tools.patience.get(batch_id)
+        return patience is None or time.monotonic() >= patience.until
+
+    async def work(self, batch_id: uuid.UUID) -> bool:
+        """Decide and publish one batch; one that cannot go on now waits, and the slot goes on."""
+        try:
+            batch = await self.tools.collector.store.load(batch_id)
+            async with self.files(batch) as spooled:
+                if batch.state is BatchState.ENDED:
+                    if not await self.tools.collector.decide(self.lease, batch, spooled):
+                        return False
+                    batch = await self.tools.collector.store.load(batch_id)
+                await self.publish(batch, spooled)
+        except (ProviderError, OSError, UnknownFormat) as error:
+            if self.open or isinstance(error, ConnectionError):
+                raise  # what was sent of an unfinished transaction must not be committed with the next batch
+            patience = self.tools.patience.setdefault(batch_id, Patience())
+            patience.failures += 1
+            delay = CALL.delay_seconds(patience.failures, 0.5)
+            patience.until = time.monotonic() + delay
+            log.warning("batch.waits", batch=str(batch_id), error=str(error)[:300], seconds=round(delay))
+            return False
+        except (UnknownTopicOrPartitionError, TopicAuthorizationFailedError) as error:
+            metrics.batches_parked.inc()
+            log.error("batch.parked", batch=str(batch_id), error=type(error).__name__)  # noqa: TRY400 - no trace helps
+            await self.store.park(self.lease, batch_id, type(error).__name__)
+            raise  # the transaction is spoilt: a new session goes on with the other batches
+        except RecordTooLarge:
+            self.tools.refused_sizes.add(batch_id)
+            raise
+        self.tools.patience.pop(batch_id, None)
+        self.tools.refused_sizes.discard(batch_id)
+        return True
+
+    @asynccontextmanager
+    async def files(self, batch: BatchRow) -> AsyncIterator[Spooled | None]:
+        """The batch's files in the spool; None when it has or needs none."""
+        local = batch.key.dead or batch.verdict is not None or batch.abandoned
+        refused = batch.provider_status == "failed" and not batch.output_file_id
+        if local or refused:
+            yield None
+            return
+        async with self.tools.collector.spooled(batch, self.lease) as spooled:
+            yield spooled
+
+    async def publish(self, batch: BatchRow, spooled: Spooled | None) -> None:
+        """Send a decided batch's results from where the ledger says, in transactions, then mark it."""
+        decision_id, decision = await self.tools.collector.store.read_decision(batch.id)
+        record = self.ledger.get(batch.id)
+        position = record.next_position if record else 0
+        if spooled is not None:
+            decision = await self.tools.collector.revise(self.lease, batch, decision, spooled, position)
+        with ExitStack() as stack:
+            publication = self.publication(batch, decision, spooled, stack)
+            while position < batch.size.requests and decision.finals:
+                position = await self.transaction(batch, decision_id, publication, spooled, position)
+        keep = spooled is not None and any(may_overflow(length, self.tools.limits) for length in spooled.lines.lengths)
+        await self.store.mark(self.lease, batch.id, keep_files=keep)
+        self.published(batch, decision)
+
+    def publication(
+        self, batch: BatchRow, decision: Decision, spooled: Spooled | None, stack: ExitStack
+    ) -> Publication:
+        """What all records of the batch share, with its files open."""
+        files = [os.open(path, os.O_RDONLY) for path in spooled.paths] if spooled else []
+        for file in files:
+            stack.callback(os.close, file)
+        file_ids = [each for each in (batch.output_file_id, batch.error_file_id) if each]
+        limits = self.tools.limits
+        if batch.id in self.tools.refused_sizes:
+            limits = {topic: min(limit, 128 * 1024) for topic, limit in limits.items()}
+
+        def line_of(position: int) -> bytes:
+            found = spooled.lines.found(position) if spooled else None
+            if found is None:
+                raise Halted(f"position {position} of batch {batch.id} has no line")
+            return os.pread(files[found.file], found.length, found.start)
+
+        def place_of(position: int) -> tuple[str, int]:
+            found = spooled.lines.found(position) if spooled else None
+            return (file_ids[found.file], found.start) if found else ("", 0)
+
+        return Publication(decision, line_of, place_of, self.tools.kafka.dead_letter_topic, limits)
+
+    async def transaction(
+        self,
+        batch: BatchRow,
+        decision_id: uuid.UUID,
+        publication: Publication,
+        spooled: Spooled | None,
+        position: int,
+    ) -> int:
+        """One Kafka transaction: results from a position on, and the ledger record with them (P3, P4).
+
+        Returns:
+            The next position, committed.
+        """
+        settings = self.tools.settings
+        ends_at = time.monotonic() + settings.transaction_timeout_seconds / 3
+        await self.begin()
+        records = size_bytes = 0
+        latencies: list[float] = []
+        async for manifest, part, start, lines in self.parts(batch, spooled, publication, position):
+            while position < start + part.requests:
+                last = min(position + SLICE, start + part.requests)
+                built = await asyncio.to_thread(
+                    publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
+                )
+                await self.send(built, position)
+                now = time.time()
+                latencies += [now - manifest.received[part.first + p - start] for p in range(position, last)]
+                position = last
+                records += len(built)
+                size_bytes += sum(len(each.value) for each in built)
+                self.lease.progress()
+                full = records >= settings.transaction_records_max or size_bytes >= settings.transaction_bytes_max
+                if full or time.monotonic() >= ends_at:
+                    break
+            else:
+                continue
+            break
+        key, value = encode_ledger(LedgerRecord(batch.id, decision_id, position))
+        await self.send_one(self.tools.kafka.ledger_topic, self.slot, Record("", key, value, ()))
+        await self.commit()
+        metrics.result_latency.observe_many(batch.key.endpoint, (max(0.0, each) for each in latencies))
+        await self.store.record(self.lease, batch.id, position)
+        return position
+
+    async def begin(self) -> None:
+        """Open a transaction."""
+        self.open = True
+        await self.producer.begin()
+
+    async def commit(self) -> None:
+        """Commit, once every send has succeeded and while the lease is still ours."""
+        await self.producer.flush()
+        self.lease.require()
+        await self.producer.commit()
+        self.open = False
+
+    async def parts(
+        self, batch: BatchRow, spooled: Spooled | None, publication: Publication, position: int
+    ) -> AsyncIterator[tuple[Manifest, Part, int, list[bytes] | None]]:
+        """The parts that hold the positions from ``position``: manifest, part, its first position, lines if needed."""
+        start = 0
+        for part in batch.parts:
+            end = start + part.requests
+            if position < end:
+                manifest = await self.tools.reader.manifest(part.chunk_id)
+                lengths = spooled.lines.lengths[start:end] if spooled else ()
+                lines = None
+                if batch.key.dead or any(may_overflow(length, publication.limits) for length in lengths):
+                    payload = await self.tools.reader.payload(part.chunk_id)
+                    lines = await asyncio.to_thread(read_lines, payload, manifest)
+                yield manifest, part, start, lines
+            start = end
+
+    def headers(self, batch: BatchRow, part: Part) -> list[tuple[str, bytes | None]]:
+        """The headers that results of a part share."""
+        attempt = batch.attempts[batch.parts.index(part)]
+        return shared_headers(batch.id.hex, batch.provider_batch_id, attempt, batch.submitted_at, batch.ended_at)
+
+    async def send(self, records: list[Record], position: int) -> None:
+        """Append records to their partitions' builders, sending those that are full."""
+        for record in records:
+            partitions = await self.producer.partitions_of(record.topic)
+            partition = partition_of(record.key, partitions, self.slot + position // SLICE)
+            await self.send_one(record.topic, partition, record)
+
+    async def send_one(self, topic: str, partition: int, record: Record) -> None:
+        """Append one record; send the builder that it filled."""
+        now = int(time.time() * 1000)
+        full = self.producer.append(topic, partition, record.key, record.value, record.headers, now)
+        if full is not None:
+            await self.producer.send(topic, partition, full)
+
+    def published(self, batch: BatchRow, decision: Decision) -> None:
+        """Metrics and the one canonical line of a batch."""
+        label = self.tools.collector.lane_label(batch.key)
+        counts = {each.name.lower(): decision.outcomes.count(each) for each in Outcome if each in decision.outcomes}
+        for name, count in counts.items():
+            if name == "dead_letter":
+                metrics.dead_letters_published.labels("rejected").inc(count)
+            elif name not in ("retry", "resend"):
+                metrics.results_published.labels(label, name).inc(count)
+        metrics.batches_published.labels(label).inc()
+        if batch.ended_at:
+            metrics.phase_seconds.labels("ended").observe(max(0.0, time.time() - batch.ended_at.timestamp()))
+        log.info(
+            "batch.published",
+            batch=str(batch.id),
+            provider_batch=batch.provider_batch_id,
+            endpoint=batch.key.endpoint,
+            model=batch.key.model,
+            status=batch.provider_status,
+            requests=batch.size.requests,
+            bytes=batch.size.bytes,
+            outcomes=counts,
+            slot=self.slot,
+            creates=batch.creates,
+            input_tokens=batch.input_tokens,
+            output_tokens=batch.output_tokens,
+            sealed_at=batch.sealed_at.isoformat(),
+            submitted_at=batch.submitted_at.isoformat() if batch.submitted_at else None,
+            ended_at=batch.ended_at.isoformat() if batch.ended_at else None,
+        )
+
+    async def clear_keys(self) -> None:
+        """Take ledger keys away a day after the mark: the slot's owner alone writes its partition (P2, P5)."""
+        due = await self.store.ledger_keys_due(self.lease, self.slot, self.tools.ledger_grace_seconds)
+        if not due:
+            return
+        await self.begin()
+        for batch_id in due:
+            key = batch_id.hex.encode()
+            now = int(time.time() * 1000)
+            full = self.producer.append(self.tools.kafka.ledger_topic, self.slot, key, None, (), now)
+            if full is not None:
+                await self.producer.send(self.tools.kafka.ledger_topic, self.slot, full)
+        await self.commit()
+        await self.store.mark_ledger_cleared(self.lease, due)

@@ -1,0 +1,93 @@
+"""What every stage is: rounds that may fail and are tried again, until the drain."""
+
+import asyncio
+import contextlib
+import random
+import time
+from abc import ABC, abstractmethod
+
+import structlog
+
+from penstock.core.errors import ConfigurationError, PenstockError, ProviderError, Superseded
+from penstock.core.retry import CALL
+from penstock.kafka.connection import TRANSIENT as KAFKA_TRANSIENT
+from penstock.postgres.database import TRANSIENT as POSTGRES_TRANSIENT
+from penstock.telemetry import metrics
+
+TRANSIENT = (*KAFKA_TRANSIENT, *POSTGRES_TRANSIENT, ProviderError, Superseded)
+"""What passes by itself: a round that met it is tried again."""
+
+log = structlog.get_logger()
+
+
+class Stage(ABC):
+    """A part of the service with a life of its own.
+
+    `run` ends soon after `drain` is set. `round` may raise; what is not transient is logged as an error, and the
+    next round starts from Postgres all the same: nothing in memory is needed to go on.
+    """
+
+    name: str
+
+    def __init__(self, drain: asyncio.Event) -> None:
+        self.drain = drain
+        self.failures = 0
+
+    @abstractmethod
+    async def round(self) -> float:
+        """Do what there is to do; returns the seconds until there may be more (0: at once)."""
+
+    async def run(self) -> None:
+        """Rounds until the drain."""
+        try:
+            while not self.drain.is_set():
+                await self.pause(await self.guarded_round())
+        finally:
+            await self.close()
+
+    async def guarded_round(self) -> float:
+        """A round that never raises; returns the pause after it."""
+        try:
+            pause = await self.round()
+        except asyncio.CancelledError:
+            raise
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stage outlives what it does not know; it is logged with its trace
+            self.failures += 1
+            metrics.stage_failures.labels(self.name).inc()
+            passing = isinstance(error, TRANSIENT)
+            report = log.warning if passing else log.error
+            report(
+                "stage.round_failed",
+                stage=self.name,
+                error=describe(error),
+                failures=self.failures,
+                exc_info=not passing,
+            )
+            return CALL.delay_seconds(self.failures, random.random())  # noqa: S311 - jitter
+        self.failures = 0
+        return pause
+
+    def progressed(self) -> None:
+        """Say that something was achieved."""
+        metrics.stage_progress.labels(self.name).set(time.time())
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not past the drain."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.drain.wait()
+
+    async def close(self) -> None:  # noqa: B027 - most stages hold nothing
+        """Release what the stage holds; safe to call twice."""
+
+
+def describe(error: BaseException) -> str:
+    """An error in a log line: its kind, and its text when the text is ours (others may quote a request)."""
+    if isinstance(error, PenstockError):
+        return str(error)
+    return type(error).__name__ if isinstance(error, ValueError) else f"{type(error).__name__}: {str(error)[:200]}"

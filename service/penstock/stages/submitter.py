@@ -1,0 +1,271 @@
+"""The submitter: sealed batches become files and batches at the provider; a create in doubt is looked up first."""
+
+import asyncio
+import hashlib
+import random
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from penstock.core.batch import BatchState, Verdict
+from penstock.core.chunk import decode_lines
+from penstock.core.errors import (
+    ProviderDenied,
+    ProviderError,
+    ProviderInDoubt,
+    ProviderMissing,
+    ProviderRefused,
+    ProviderUnavailable,
+    Superseded,
+)
+from penstock.core.identity import file_name
+from penstock.core.lane import LaneKey, Lanes
+from penstock.core.retry import SUBMISSION
+from penstock.core.window import Part
+from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.submitter_store import Again, Claim, SubmitterStore
+from penstock.provider.client import ProviderClient
+from penstock.settings import ProviderSettings, SubmitterSettings
+from penstock.spool import Spool
+from penstock.stages.census import Census
+from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.stage import Stage
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 0.5
+LOOK_UP_SECONDS = 20.0
+"""A create in doubt is looked up this often."""
+LOOK_BACK = timedelta(minutes=10)
+"""How much further back than the intent a look-up reads: clocks differ (B3)."""
+BUDGET_SECONDS = 30.0
+"""A batch for which the hour has no create left waits this long."""
+REFUSALS_MAX = 8
+"""Definite refusals of one batch's create before the refusal is the answer of its requests."""
+WORK_SECONDS = 300.0
+UPLOAD_BYTES_PER_SECOND = 100_000
+"""The slowest upload that is still waited for: it bounds the lease (B1)."""
+
+
+class Submitter(Stage):
+    """Reserves quota, claims batches by lease, and submits several at a time."""
+
+    name = "submitter"
+
+    def __init__(
+        self,
+        drain: asyncio.Event,
+        settings: SubmitterSettings,
+        provider_settings: ProviderSettings,
+        store: SubmitterStore,
+        reader: ChunkReader,
+        client: ProviderClient,
+        keeper: LeaseKeeper,
+        census: Census,
+        spool: Spool,
+        lanes: Lanes,
+        *,
+        deployment: str,
+        lane_label: Callable[[LaneKey], str],
+    ) -> None:
+        super().__init__(drain)
+        self.settings = settings
+        self.provider = provider_settings
+        self.store = store
+        self.reader = reader
+        self.client = client
+        self.keeper = keeper
+        self.census = census
+        self.spool = spool
+        self.lanes = lanes
+        self.deployment = deployment
+        self.lane_label = lane_label
+        self.work: set[asyncio.Task[None]] = set()
+
+    async def round(self) -> float:
+        """Reserve, claim, submit; returns at once while there is more to claim."""
+        if self.census.newest:
+            for account, model in await self.store.models_waiting():
+                await self.store.reserve(account, model, self.limit_of)
+            await self.store.expire()
+        claimed = False
+        while len(self.work) < self.settings.concurrency and not self.drain.is_set():
+            asked_at = time.monotonic()
+            claim = await self.store.claim(LOOK_UP_SECONDS)
+            if claim is None:
+                break
+            claimed = True
+            seconds = WORK_SECONDS + claim.batch.size.bytes / UPLOAD_BYTES_PER_SECOND
+            lease = self.keeper.adopt(f"batch/{claim.batch.id}", claim.epoch, asked_at, seconds)
+            self.work.add(asyncio.create_task(self.submit(claim, lease)))
+        if self.work:
+            done, self.work = await asyncio.wait(self.work, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            errors = [error for task in done if (error := task.exception())]
+            if errors:
+                raise errors[0]
+            return 0.0
+        return 0.0 if claimed else IDLE_SECONDS
+
+    def limit_of(self, key: LaneKey, learned: int | None) -> int | None:
+        """The enqueued-token limit in force for a model."""
+        return self.lanes.policy(key).enqueued_tokens_max or learned
+
+    async def submit(self, claim: Claim, lease: Lease) -> None:
+        """Take one batch as far as it goes now. What goes wrong is written down or found again by the next holder."""
+        batch = claim.batch
+        async with self.keeper.holding(lease):
+            try:
+                if batch.state is BatchState.CREATING:
+                    await self.look_up(claim, lease)
+                    return
+                file_id = batch.file_id or await self.upload(batch, lease, first=claim.epoch == 1)
+                await self.create(batch, lease, file_id)
+            except ProviderDenied as error:
+                self.denied(error)
+                await self.store.postpone(lease, batch.id, SUBMISSION.delay_seconds(3, random.random()))  # noqa: S311 - jitter
+            except ProviderError as error:
+                delay = self.patience(error, batch)
+                log.warning("batch.postponed", batch=str(batch.id), error=str(error), seconds=round(delay))
+                await self.store.postpone(lease, batch.id, delay)
+            except Superseded as error:
+                log.info("batch.superseded", batch=str(batch.id), reason=str(error))
+
+    async def upload(self, batch: BatchRow, lease: Lease, *, first: bool) -> str:
+        """Build the batch's file and upload it; returns its id, stored.
+
+        A file that an earlier holder uploaded is adopted, if its name and bytes are ours (B2).
+        """
+        path = self.spool.path(f"{batch.id.hex}.jsonl")
+        async with self.spool.uploads.take(batch.size.bytes):
+            try:
+                digest, size_bytes = await self.build(batch, lease, path)
+                name = file_name(self.deployment, batch.id, digest)
+                file_id = None if first else await self.find_file(name, size_bytes)
+                if file_id is None:
+                    lease.require()
+                    file_id = await self.client.upload(path, name, size_bytes)
+                lease.progress()
+            finally:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+        await self.store.store_file(lease, batch.id, file_id)
+        return file_id
+
+    async def build(self, batch: BatchRow, lease: Lease, path: Path) -> tuple[bytes, int]:
+        """Write the batch's lines in order, a chunk at a time; returns their SHA-256 and size in bytes."""
+        digest = hashlib.sha256()
+        size_bytes = 0
+        await asyncio.to_thread(path.write_bytes, b"")
+        for part in batch.parts:
+            payload = await self.reader.payload(part.chunk_id)
+            manifest = await self.reader.manifest(part.chunk_id)
+
+            size_bytes += await asyncio.to_thread(append_part, path, digest, payload, manifest.lengths, part)
+            lease.progress()
+        return digest.digest(), size_bytes
+
+    async def find_file(self, name: str, size_bytes: int) -> str | None:
+        """The file that an earlier try uploaded, whole, under this name."""
+        async for file in await self.client.files():
+            if file.name == name and file.bytes == size_bytes:
+                return file.id
+        return None
+
+    async def create(self, batch: BatchRow, lease: Lease, file_id: str) -> None:
+        """Announce the create, send it once, store its answer."""
+        intent_id = await self.store.intend(lease, batch, self.provider.creates_per_hour)
+        if intent_id is None:
+            await self.store.postpone(lease, batch.id, BUDGET_SECONDS)
+            return
+        try:
+            lease.require()
+            answer = await self.client.create(
+                file_id=file_id,
+                endpoint=batch.key.endpoint,
+                completion_window=batch.key.completion_window,
+                metadata={
+                    "penstock_deployment": self.deployment,
+                    "penstock_batch": batch.id.hex,
+                    "penstock_create": intent_id.hex,
+                },
+            )
+        except ProviderInDoubt as error:
+            metrics.creates_in_doubt.inc()
+            log.warning("create.lost", batch=str(batch.id), create=str(intent_id), error=str(error))
+            return
+        except (ProviderRefused, ProviderMissing, ProviderUnavailable, ProviderDenied) as error:
+            await self.refused(batch, lease, [intent_id], error)
+            return
+        await self.store.landed(lease, batch.id, intent_id, answer, adopted=False)
+        self.submitted(batch, answer.id)
+
+    async def refused(self, batch: BatchRow, lease: Lease, intents: list[uuid.UUID], error: ProviderError) -> None:
+        """The provider made no batch: wait and try again, in the end with a new file, at last give the answer."""
+        if isinstance(error, ProviderDenied):
+            self.denied(error)
+        definite = isinstance(error, ProviderRefused | ProviderMissing)
+        again = Again(self.patience(error, batch), refusals=int(definite), new_file=definite and batch.refusals >= 1)
+        log.warning("create.refused", batch=str(batch.id), error=str(error), refusals=batch.refusals)
+        await self.store.refused(lease, batch.id, intents, "refused", again)
+        if definite and batch.refusals + 1 >= REFUSALS_MAX:
+            await self.store.answer(lease, batch.id, Verdict(error.code, error.detail))
+
+    async def look_up(self, claim: Claim, lease: Lease) -> None:
+        """Find out whether a lost create made a batch, before anything is created again (B2, B3)."""
+        batch, doubts = claim.batch, claim.doubts
+        wanted = {doubt.id.hex: doubt for doubt in doubts}
+        deciding = all(
+            doubt.age_seconds > self.provider.timeout_seconds + self.settings.settle_seconds for doubt in doubts
+        )
+        seen = await self.client.back_to(min(doubt.intended_at for doubt in doubts) - LOOK_BACK)
+        lease.progress()
+        for each in seen:
+            doubt = wanted.get(each.metadata.get("penstock_create", ""))
+            if doubt is not None and each.metadata.get("penstock_deployment") == self.deployment:
+                await self.store.landed(lease, batch.id, doubt.id, each, adopted=True)
+                log.info("create.adopted", batch=str(batch.id), create=str(doubt.id), provider_batch=each.id)
+                self.submitted(batch, each.id)
+                return
+        if deciding:
+            log.info("create.absent", batch=str(batch.id))
+            ids = [doubt.id for doubt in doubts]
+            await self.store.refused(lease, batch.id, ids, "absent", Again(0.0, refusals=0))
+        else:
+            await self.store.looked_up(lease, batch.id)
+
+    def submitted(self, batch: BatchRow, provider_batch_id: str) -> None:
+        """Say that the provider has the batch."""
+        metrics.batches_submitted.labels(self.lane_label(batch.key)).inc()
+        metrics.account_halted.labels(batch.key.account).set(0)
+        metrics.phase_seconds.labels("sealed").observe(time.time() - batch.sealed_at.timestamp())
+        log.debug("batch.submitted", batch=str(batch.id), provider_batch=provider_batch_id)
+        self.progressed()
+
+    def patience(self, error: ProviderError, batch: BatchRow) -> float:
+        """Seconds to wait before the batch is tried again: what the provider asks for, or a growing delay."""
+        delay = SUBMISSION.delay_seconds(batch.refusals + 1, random.random())  # noqa: S311 - jitter
+        return max(delay, min(error.retry_after_seconds or 0.0, SUBMISSION.last_seconds))
+
+    def denied(self, error: ProviderDenied) -> None:
+        """The key does not serve: an operator must act; work goes on by itself when it does again."""
+        metrics.account_halted.labels(self.provider.account).set(1)
+        log.error("account.denied", account=self.provider.account, error=str(error), mend="check the key's file")
+
+    async def close(self) -> None:
+        """Let what is under way come to its end; a create is never left half-written for want of a second."""
+        if self.work:
+            await asyncio.wait(self.work)
+
+
+def append_part(path: Path, digest: "hashlib._Hash", payload: bytes, lengths: list[int], part: Part) -> int:
+    """Append a part's lines to the file; returns their bytes. Runs in a thread."""
+    start = sum(lengths[: part.first])
+    end = start + sum(lengths[part.first : part.first + part.requests])
+    block = decode_lines(payload)[start:end]
+    digest.update(block)
+    with path.open("ab") as file:
+        return file.write(block)

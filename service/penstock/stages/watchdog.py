@@ -1,0 +1,32 @@
+"""The watchdog: how late the event loop runs, and whether stages that must move still do."""
+
+import asyncio
+import time
+
+from penstock.stages.stage import Stage
+from penstock.telemetry import metrics
+
+TICK_SECONDS = 0.1
+WINDOW_TICKS = 100
+
+
+class Watchdog(Stage):
+    """Measures the loop's lag; its own ticks are the liveness of the process."""
+
+    name = "watchdog"
+
+    def __init__(self, drain: asyncio.Event) -> None:
+        super().__init__(drain)
+        self.worst = 0.0
+        self.ticks = 0
+
+    async def round(self) -> float:
+        """One tick."""
+        due = time.monotonic() + TICK_SECONDS
+        await asyncio.sleep(TICK_SECONDS)
+        self.worst = max(self.worst, time.monotonic() - due)
+        self.ticks += 1
+        if self.ticks % WINDOW_TICKS == 0:
+            metrics.loop_lag.set(self.worst)
+            self.worst = 0.0
+        return 0.0

@@ -1,0 +1,1 @@
+"""What operators see, and where tests strike: metrics, logs, failpoints."""

@@ -1,0 +1,108 @@
+"""The catalogue of metrics: every name, its labels and its help text.
+
+Labels are bounded: `lane` is a configured lane name or `other`, `endpoint` is one of the Batch API's endpoints.
+Seconds and bytes are base units; counters end in `_total`.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from penstock.telemetry.bulk_histogram import BulkHistogram
+
+HOURS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 57600, 86400, 129600, 172800)
+CALLS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+# Requests, from topic to topic
+requests_received = Counter("penstock_requests_received_total", "Requests stored by intake.", ["topic", "lane"])
+messages_rejected = Counter(
+    "penstock_messages_rejected_total", "Messages that cannot be a request.", ["topic", "reason"]
+)
+results_published = Counter(
+    "penstock_results_published_total", "Results in a committed transaction.", ["lane", "outcome"]
+)
+dead_letters_published = Counter(
+    "penstock_dead_letters_published_total", "Dead letters in a committed transaction.", ["reason"]
+)
+requests_retried = Counter("penstock_requests_retried_total", "Requests given another try.", ["lane", "reason"])
+result_latency = BulkHistogram(
+    "penstock_result_latency_seconds", "From a message's Kafka timestamp to its committed result.", "endpoint", HOURS
+)
+
+# Queue (cluster-wide, from the holder of the gauges lease)
+queue_requests = Gauge("penstock_queue_requests", "Requests waiting, by where they wait.", ["lane", "stage"])
+queue_bytes = Gauge("penstock_queue_bytes", "Bytes of requests waiting, by where they wait.", ["lane", "stage"])
+queue_oldest_age = Gauge("penstock_queue_oldest_age_seconds", "Age of the oldest unanswered request.", ["lane"])
+batches = Gauge("penstock_batches", "Batches by state.", ["state"])
+provider_batches = Gauge("penstock_provider_batches", "Open batches by the provider's status.", ["status"])
+in_doubt_creates = Gauge("penstock_in_doubt_creates", "Creates whose answer is not known.")
+in_doubt_age = Gauge("penstock_in_doubt_age_seconds", "Age of the oldest create in doubt.")
+enqueued_tokens = Gauge("penstock_enqueued_tokens", "Tokens reserved at the provider.", ["lane"])
+enqueued_tokens_limit = Gauge("penstock_enqueued_tokens_limit", "Enqueued-token limit in force, where known.", ["lane"])
+backlog_bytes = Gauge("penstock_backlog_bytes", "Bytes that a request topic holds in Postgres.", ["topic"])
+backlog_limit_bytes = Gauge("penstock_backlog_limit_bytes", "Where intake of a topic pauses.", ["topic"])
+backlog_paused = Gauge("penstock_backlog_paused", "1 while intake of a topic is paused by its backlog.", ["topic"])
+creates_used = Gauge("penstock_creates_used", "Creates of the last hour.", ["account"])
+window_age_stretched = Gauge(
+    "penstock_window_age_stretched_seconds", "How far the oldest due window waits past its age for the create budget."
+)
+actionable_work = Gauge("penstock_actionable_work", "Work that a stage could do now.", ["stage"])
+replica_generations = Gauge("penstock_replica_generations", "Different lane configurations among live replicas.")
+
+# Batches
+batches_sealed = Counter("penstock_batches_sealed_total", "Windows sealed.", ["lane", "reason"])
+window_fill = Histogram(
+    "penstock_window_fill_ratio",
+    "Requests of a sealed window over its limit.",
+    ["endpoint"],
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1),
+)
+batches_submitted = Counter("penstock_batches_submitted_total", "Batches created at the provider.", ["lane"])
+batches_ended = Counter("penstock_batches_ended_total", "Batches that ended at the provider.", ["lane", "status"])
+batches_refused = Counter("penstock_batches_refused_total", "Batches refused at validation.", ["code"])
+batches_published = Counter("penstock_batches_published_total", "Batches whose every result is published.", ["lane"])
+phase_seconds = Histogram("penstock_phase_seconds", "Time of a batch in each phase.", ["phase"], buckets=HOURS)
+duplicates = Counter("penstock_duplicate_executions_total", "Requests that may be paid twice.", ["cause"])
+creates_in_doubt = Counter("penstock_creates_in_doubt_total", "Creates whose answer was lost.")
+statuses_unknown = Counter("penstock_provider_statuses_unknown_total", "Statuses of the provider that are not known.")
+lines_unmatched = Counter("penstock_provider_lines_unmatched_total", "Provider lines that fit no request.", ["kind"])
+orphans_removed = Counter(
+    "penstock_orphans_removed_total", "Provider objects removed that nothing refers to.", ["kind"]
+)
+
+# Money
+tokens_used = Counter("penstock_tokens_used_total", "Tokens billed by the provider.", ["lane", "direction"])
+cost_usd = Counter("penstock_cost_usd_total", "Cost of ended batches at batch prices.", ["lane"])
+saving_usd = Counter("penstock_saving_usd_total", "What the same tokens cost more at synchronous prices.", ["lane"])
+tokens_unpriced = Counter("penstock_tokens_unpriced_total", "Tokens of models without a known batch price.")
+
+# Provider, Kafka, Postgres
+provider_calls = Counter("penstock_provider_calls_total", "Calls to the provider.", ["operation", "status"])
+provider_call_seconds = Histogram("penstock_provider_call_seconds", "Duration of calls.", ["operation"], buckets=CALLS)
+account_halted = Gauge("penstock_account_halted", "1 while the provider refuses the account's key.", ["account"])
+leases_lost = Counter("penstock_leases_lost_total", "Leases that another replica took or that ran out.", ["kind"])
+producers_fenced = Counter("penstock_producers_fenced_total", "Producers replaced after a failure or a fence.")
+transactions_aborted = Counter("penstock_transactions_aborted_total", "Kafka transactions given up.")
+rebalances = Counter("penstock_rebalances_total", "Assignments received by intake.")
+partitions_assigned = Gauge("penstock_partitions_assigned", "Partitions that this replica consumes.")
+partitions_halted = Gauge("penstock_partitions_halted", "Partitions of this replica halted for safety.", ["topic"])
+consumer_lag = Gauge(
+    "penstock_consumer_lag_records", "Records not yet stored, of this replica's partitions.", ["topic"]
+)
+retention_headroom = Gauge(
+    "penstock_retention_headroom_ratio",
+    "Least share of a topic's retention time that the oldest unstored record still has.",
+    ["topic"],
+)
+intake_resets = Counter("penstock_intake_resets_total", "Times intake went back to Postgres' positions.", ["cause"])
+slots_held = Gauge("penstock_slots_held", "Slots that this replica publishes.")
+slots_halted = Gauge("penstock_slots_halted", "Slots halted for safety: the ledger and Postgres disagree.")
+batches_parked = Counter("penstock_batches_parked_total", "Batches set aside because their topic refuses.")
+pool_wait = Histogram("penstock_postgres_pool_wait_seconds", "Wait for a connection.", buckets=CALLS)
+
+# Process
+stage_progress = Gauge("penstock_stage_progress_timestamp_seconds", "When a stage last made progress.", ["stage"])
+stage_failures = Counter(
+    "penstock_stage_failures_total", "Rounds of a stage that failed and were tried again.", ["stage"]
+)
+loop_lag = Gauge("penstock_loop_lag_seconds", "Longest delay of the event loop in the last 10 seconds.")
+spool_bytes = Gauge("penstock_spool_bytes", "Bytes reserved in the spool folder.", ["direction"])
+build_info = Gauge("penstock_build_info", "Version and deployment.", ["version", "deployment"])
