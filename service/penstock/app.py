@@ -8,10 +8,10 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
 import structlog
 
+from penstock import __version__
 from penstock.core.errors import ConfigurationError
 from penstock.core.gathering import Rules
 from penstock.core.lane import LaneKey, Lanes
@@ -98,7 +98,7 @@ class Service:
             stack.push_async_callback(client.close)
             keeper = LeaseKeeper(self.stop_keeper, LeaseStore(database, self.replica, self.settings.lease.seconds))
             parts = self.compose(database, cluster, limits, spool, client, keeper)
-            metrics.build_info.labels(version("penstock"), self.settings.deployment).set(1)
+            metrics.build_info.labels(__version__, self.settings.deployment).set(1)
             log.info("service.started", replica=str(self.replica), stages=sorted(self.stages), port=port)
             self.started = True
             await self.run_stages(parts, keeper)

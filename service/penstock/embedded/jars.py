@@ -1,6 +1,7 @@
 """The jars of the Kafka broker: pinned in kafka.lock, fetched once, checked against their SHA-256 at every use.
 
-`python -m penstock.embedded.jars` resolves COORDINATES anew and rewrites the lock.
+`python -m penstock.embedded.jars` fetches them ahead of the first use; with `--lock` it resolves COORDINATES anew and
+rewrites the lock.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jgo.maven import MavenContext
+
+from penstock.embedded.cache import cache_folder
 
 COORDINATES = ("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36")
 LOCK = Path(__file__).with_name("kafka.lock")
@@ -51,13 +54,14 @@ def locked_jars() -> list[Jar]:
     return [Jar(*line.split()) for line in LOCK.read_text().splitlines()]
 
 
-def class_path(folder: Path) -> str:
-    """The broker's class path, with every jar in `folder` and intact; fetches those that are not.
+def class_path(folder: Path | None = None) -> str:
+    """The broker's class path, with every jar in the folder, or in the cache, and intact; fetches those that are not.
 
     Raises:
         ValueError: a fetched jar is not the one that was locked.
         OSError, RuntimeError: the network or the folder fails.
     """
+    folder = folder or cache_folder() / "kafka"
     jars = locked_jars()
     if missing := [jar for jar in jars if not jar.is_in(folder)]:
         sys.stderr.write(f"Fetching {len(missing)} jars of Kafka into {folder} (about 45 MB, once)\n")
@@ -111,4 +115,6 @@ def resolve(coordinates: Iterable[str]) -> list[Jar]:
 
 
 if __name__ == "__main__":
-    LOCK.write_text("".join(f"{jar.coordinate} {jar.sha256}\n" for jar in resolve(COORDINATES)))
+    if sys.argv[1:] == ["--lock"]:
+        LOCK.write_text("".join(f"{jar.coordinate} {jar.sha256}\n" for jar in resolve(COORDINATES)))
+    class_path()

@@ -14,7 +14,6 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from penstock.embedded.cache import cache_folder
 from penstock.embedded.jars import class_path
 from penstock.embedded.server import EmbeddedServer, ServerError, free_port, run
 
@@ -117,7 +116,7 @@ class EmbeddedKafka(EmbeddedServer):
         """The command line that runs a class of the broker's jars."""
         compiler = ["-XX:TieredStopAtLevel=1"] if self.fast_start else []
         heap = [f"-Xmx{self.heap_mib}m", "-XX:+UseSerialGC", "-XX:-UsePerfData"]
-        return [java(), *heap, *compiler, "-cp", class_path(cache_folder() / "kafka"), main_class, *arguments]
+        return [java(), *heap, *compiler, "-cp", class_path(), main_class, *arguments]
 
     def command(self) -> Sequence[str]:
         """The broker and its controller, in one JVM."""

@@ -70,6 +70,7 @@ class Publisher(Stage):
             self.tools.settings.transaction_timeout_seconds,
         )
         session = SlotSession(slot, lease, producer, f"penstock-{self.replica.hex[:8]}", self.tools)
+        self.waiting[slot] = time.monotonic() + FAILURE_SECONDS
         async with self.keeper.holding(lease):
             try:
                 finished = await session.run(self.drain)
@@ -79,7 +80,6 @@ class Publisher(Stage):
                 metrics.slots_halted.set(len(self.halted))
                 log.error("slot.halted", slot=slot, reason=str(error), mend="docs/operations.md, a halted slot")  # noqa: TRY400 - no trace helps
             except TRANSIENT as error:
-                self.waiting[slot] = time.monotonic() + FAILURE_SECONDS
                 metrics.producers_fenced.inc()
                 log.warning("slot.lost", slot=slot, error=describe(error))
             else:

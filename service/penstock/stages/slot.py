@@ -249,7 +249,7 @@ class SlotSession:
                 continue
             break
         key, value = encode_ledger(LedgerRecord(batch.id, decision_id, position))
-        await self.send_one(self.tools.kafka.ledger_topic, self.slot, Record("", key, value, ()))
+        await self.send_one(self.tools.kafka.ledger_topic, self.slot, Record("", key, value, []))
         await self.commit()
         metrics.result_latency.observe_many(batch.key.endpoint, (max(0.0, each) for each in latencies))
         await self.store.record(self.lease, batch.id, position)
@@ -343,7 +343,7 @@ class SlotSession:
         for batch_id in due:
             key = batch_id.hex.encode()
             now = int(time.time() * 1000)
-            full = self.producer.append(self.tools.kafka.ledger_topic, self.slot, key, None, (), now)
+            full = self.producer.append(self.tools.kafka.ledger_topic, self.slot, key, None, [], now)
             if full is not None:
                 await self.producer.send(self.tools.kafka.ledger_topic, self.slot, full)
         await self.commit()
