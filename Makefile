@@ -17,10 +17,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/demo ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running
+demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running
 	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
 
-test: lint $(VENV)/development ## everything that must pass: lint, then the unit and integration tests
+test: lint $(VENV)/servers ## everything that must pass: lint, then the unit and integration tests
 	$(BIN)/python -m pytest tests/unit tests/integration
 
 lint: $(VENV)/development ## style, types and the contracts between the modules
@@ -32,13 +32,13 @@ lint: $(VENV)/development ## style, types and the contracts between the modules
 unit: $(VENV)/development ## the tests without servers
 	$(BIN)/python -m pytest tests/unit
 
-integration: $(VENV)/development ## the tests on a real Kafka and Postgres
+integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
 	$(BIN)/python -m pytest tests/integration
 
-servers: $(VENV)/demo ## a Kafka and a Postgres to run the service against, until Ctrl-C
+servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded
 
-bench: $(VENV)/development ## measure throughput
+bench: $(VENV)/development $(VENV)/servers ## measure throughput
 	$(BIN)/python -m tests.benchmark
 
 lock: $(BIN)/python ## resolve all dependencies anew
@@ -49,7 +49,7 @@ lock: $(BIN)/python ## resolve all dependencies anew
 	$(COMPILE) -c requirements/development.lock pyproject.toml -o requirements/service.lock
 	$(COMPILE) -c requirements/development.lock --group build -o requirements/build.lock
 	$(MAKE) $(VENV)/demo
-	$(BIN)/python -m penstock.embedded.jars
+	$(BIN)/python -m penstock.embedded.jars --lock
 
 clean: ## remove what was installed and generated here
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
@@ -68,6 +68,10 @@ $(VENV)/demo: $(BIN)/python requirements/demo.lock pyproject.toml
 	@echo "Installing the locked dependencies into $(VENV)"
 	@$(INSTALL) --require-hashes -r requirements/demo.lock
 	@$(INSTALL) --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/servers: $(VENV)/demo service/penstock/embedded/kafka.lock
+	@$(BIN)/python -m penstock.embedded.jars
 	@touch $@
 
 $(VENV)/development: $(VENV)/demo requirements/development.lock
