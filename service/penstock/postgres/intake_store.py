@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from penstock.core.chunk import NewChunk
+from penstock.core.chunk import FORMAT, NewChunk
 from penstock.core.errors import Superseded
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import Connection, Database, Record, columns
@@ -24,6 +24,8 @@ class Stand(NamedTuple):
 
     position: int
     halted_reason: str | None
+    acknowledged: int
+    """What Kafka's group had committed when an operator last resumed the partition; 0 when none did."""
 
 
 class Span(NamedTuple):
@@ -55,7 +57,10 @@ class IntakeStore:
     async def read_positions(self, places: Iterable[Place]) -> dict[Place, Stand]:
         """Where partitions stand; those never seen are left out."""
         rows = await self.database.fetch("read_positions", self.kafka_cluster_id, *columns(list(places), 2))
-        return {Place(row["topic_id"], row["partition"]): Stand(row["position"], row["halted_reason"]) for row in rows}
+        return {
+            Place(row["topic_id"], row["partition"]): Stand(row["position"], row["halted_reason"], row["acknowledged"])
+            for row in rows
+        }
 
     @failpoint("intake.halt_partition")
     async def halt_partition(self, place: Place, reason: str) -> None:
@@ -63,10 +68,17 @@ class IntakeStore:
         async with self.database.transaction() as connection:
             await connection.execute("halt_partition", self.kafka_cluster_id, *place, reason)
 
-    async def resume_partition(self, place: Place, topic: str, position: int) -> None:
-        """An operator's word: go on from this position."""
+    async def resume_partition(self, place: Place, topic: str, position: int, acknowledged: int) -> None:
+        """An operator's word: go on from this position.
+
+        Args:
+            place: the partition.
+            topic: its topic's name.
+            position: the offset of the first record to read.
+            acknowledged: what Kafka's group has committed now: no longer evidence that Postgres went back (I6).
+        """
         async with self.database.transaction() as connection:
-            await connection.execute("resume_partition", self.kafka_cluster_id, *place, topic, position)
+            await connection.execute("resume_partition", self.kafka_cluster_id, *place, topic, position, acknowledged)
 
     @failpoint("intake.open_lanes")
     async def open_lanes(self, keys: Sequence[LaneKey], lanes_max: int) -> dict[LaneKey, int]:
@@ -151,4 +163,4 @@ async def store_chunks(
         )
         for lane_id, chunk in chunks
     ]
-    await connection.execute("store_chunks", *columns(rows, 12))
+    await connection.execute("store_chunks", *columns(rows, 12), FORMAT)

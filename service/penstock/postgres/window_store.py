@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from penstock.core.batch import Verdict
-from penstock.core.chunk import Manifest, decode_manifest
+from penstock.core.chunk import FORMAT, Manifest, decode_manifest
 from penstock.core.errors import Superseded
 from penstock.core.identity import new_id, slot_of
 from penstock.core.lane import LaneKey
@@ -57,7 +57,7 @@ class WindowStore:
 
     @failpoint("sealer.windows")
     async def windows(self) -> list[OpenWindow]:
-        """Every lane that has unsealed requests."""
+        """Every lane that has unsealed requests in a format that this version knows."""
         return [
             OpenWindow(
                 row["lane_id"],
@@ -70,7 +70,7 @@ class WindowStore:
                 row["probing"],
                 row["probe_running"],
             )
-            for row in await self.database.fetch("windows")
+            for row in await self.database.fetch("windows", FORMAT)
         ]
 
     @failpoint("sealer.seal")
@@ -88,7 +88,7 @@ class WindowStore:
         """
         async with self.database.transaction(lease) as connection:
             await connection.row("lock_lane", birth.lane_id)
-            rows = await connection.fetch("unsealed_chunks", birth.lane_id, CHUNKS_PER_SEAL)
+            rows = await connection.fetch("unsealed_chunks", birth.lane_id, CHUNKS_PER_SEAL, FORMAT)
             sizes: dict[uuid.UUID, list[Size]] = {}
             summaries = [
                 ChunkSummary(

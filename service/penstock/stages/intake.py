@@ -143,6 +143,8 @@ class Intake(Stage):
                 return None
             count = sum(map(len, fresh.values()))
             for partition, records in fresh.items():
+                if partition not in self.assigned:
+                    continue  # halted, and fetched before it was paused
                 size_bytes = polled.add(partition, records)
                 self.record_bytes += 0.2 * (size_bytes / len(records) - self.record_bytes)
             if polled.count and ends_at is None:
@@ -305,6 +307,8 @@ class Intake(Stage):
                 log.warning("topic.recreated", topic=partition.topic)
                 return
         self.clock_offset = await self.store.database_clock() - time.monotonic()
+        if self.halted:
+            self.seen_assignments = None  # an operator may have resumed what was halted
 
     def measure(self, consumer: RequestConsumer) -> None:
         """Lag of this replica's partitions."""
@@ -329,6 +333,6 @@ def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int |
         return f"Kafka's group committed {committed}, but Postgres knows no position of {partition.topic}"
     if stand.halted_reason:
         return stand.halted_reason
-    if committed is not None and committed > stand.position:
+    if committed is not None and committed > max(stand.position, stand.acknowledged):
         return f"Kafka's group committed {committed}, but Postgres stands at {stand.position}: it lost data"
     return None

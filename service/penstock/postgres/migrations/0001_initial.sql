@@ -30,6 +30,8 @@ CREATE TABLE position (
     topic text NOT NULL,
     position bigint NOT NULL CHECK (position >= 0),
     halted_reason text,
+    -- What the consumer group had committed when an operator last resumed the partition.
+    acknowledged bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (kafka_cluster_id, topic_id, partition)
 );
 
@@ -59,6 +61,7 @@ CREATE TABLE quota (
 CREATE TABLE chunk (
     id uuid PRIMARY KEY,
     lane_id bigint NOT NULL,
+    format smallint NOT NULL,
     topic text NOT NULL,
     attempt smallint NOT NULL,
     requests integer NOT NULL,

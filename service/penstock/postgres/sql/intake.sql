@@ -5,7 +5,7 @@ FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[]) AS new (topic_i
 ON CONFLICT DO NOTHING;
 
 -- name: read_positions
-SELECT p.topic_id, p.partition, p.position, p.halted_reason
+SELECT p.topic_id, p.partition, p.position, p.halted_reason, p.acknowledged
 FROM position AS p
 JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
 WHERE p.kafka_cluster_id = $1;
@@ -28,10 +28,10 @@ UPDATE position SET halted_reason = $4
 WHERE kafka_cluster_id = $1 AND topic_id = $2 AND partition = $3 AND halted_reason IS NULL;
 
 -- name: resume_partition
-INSERT INTO position (kafka_cluster_id, topic_id, partition, topic, position)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO position (kafka_cluster_id, topic_id, partition, topic, position, acknowledged)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (kafka_cluster_id, topic_id, partition) DO UPDATE
-SET halted_reason = NULL, position = excluded.position;
+SET halted_reason = NULL, position = excluded.position, acknowledged = excluded.acknowledged;
 
 -- name: read_lanes
 SELECT l.id, l.account, l.endpoint, l.model, l.completion_window, l.closed_at IS NOT NULL AS closed
@@ -68,11 +68,11 @@ manifests AS (
     SELECT (SELECT turn FROM ring WHERE name = 'manifest'), id, manifest FROM new
 )
 INSERT INTO chunk (
-    id, lane_id, topic, attempt, requests, left_bytes, left_tokens, left_inputs, deadline_at, not_before,
+    id, format, lane_id, topic, attempt, requests, left_bytes, left_tokens, left_inputs, deadline_at, not_before,
     stored_bytes, payload_turn, manifest_turn
 )
 SELECT
-    id, lane_id, topic, attempt, requests, bytes, tokens, inputs, deadline_at,
+    id, $13, lane_id, topic, attempt, requests, bytes, tokens, inputs, deadline_at,
     clock_timestamp() + make_interval(secs => delay_seconds), length(lines) + length(manifest),
     (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest')
 FROM new;

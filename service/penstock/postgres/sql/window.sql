@@ -13,7 +13,7 @@ SELECT
 FROM chunk AS c
 JOIN lane AS l ON l.id = c.lane_id
 LEFT JOIN quota AS q ON q.account = l.account AND q.model = l.model
-WHERE c.taken < c.requests AND c.not_before <= clock_timestamp() AND l.halted_reason IS NULL
+WHERE c.taken < c.requests AND c.not_before <= clock_timestamp() AND l.halted_reason IS NULL AND c.format <= $1
 GROUP BY c.lane_id, l.id, q.account, q.model;
 
 -- name: lock_lane
@@ -24,7 +24,7 @@ SELECT
     id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at,
     extract(epoch FROM clock_timestamp() - greatest(created_at, not_before))::double precision AS age_seconds
 FROM chunk
-WHERE lane_id = $1 AND taken < requests AND not_before <= clock_timestamp()
+WHERE lane_id = $1 AND taken < requests AND not_before <= clock_timestamp() AND format <= $3
 ORDER BY created_at, id
 LIMIT $2;
 
