@@ -59,7 +59,7 @@ class Manifest(msgspec.Struct, array_like=True):
 
     def result_id(self, index: int) -> str:
         """The deterministic id of the result of one request."""
-        return result_id(self.cluster_id, uuid.UUID(bytes=self.topic_id), self.partitions[index], self.offsets[index])
+        return result_id(self.cluster_id, self.topic_id, self.partitions[index], self.offsets[index])
 
     def copy_from(self, other: "Manifest", index: int) -> None:
         """Append one request of another manifest of the same topic, all but the length of its line."""

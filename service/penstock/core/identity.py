@@ -38,9 +38,9 @@ def parse_wire_id(text: str) -> WireId | None:
         return None
 
 
-def result_id(cluster_id: str, topic_id: uuid.UUID, partition: int, offset: int) -> str:
+def result_id(cluster_id: str, topic_id: bytes, partition: int, offset: int) -> str:
     """The deterministic id of the one result of the message at this place of this cluster."""
-    return f"{cluster_id}/{topic_id.hex}/{partition}/{offset}"
+    return f"{cluster_id}/{topic_id.hex()}/{partition}/{offset}"
 
 
 def file_name(deployment: str, batch_id: uuid.UUID, sha256: bytes) -> str:

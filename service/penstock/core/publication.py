@@ -19,6 +19,7 @@ from penstock.core.result import (
 )
 from penstock.core.window import Part
 
+KEY_BYTES_MAX = 64 * 1024
 RECORD_OVERHEAD_BYTES = 512
 """What the record's frame takes beside key, value and headers."""
 
@@ -99,8 +100,10 @@ class Publication:
         topic = manifest.result_topics[index]
         value = self.value(manifest, index, position, outcome)
         headers = result_headers(manifest, index, batch_headers)
-        if record_bytes(manifest.keys[index], value, headers) <= self.limits[topic]:
-            return Record(topic, manifest.keys[index], value, headers)
+        key = manifest.keys[index]
+        limit = self.limits[topic]
+        if not may_overflow(len(value), limit) or record_bytes(key, value, headers) <= limit:
+            return Record(topic, key, value, headers)
         reason = f"The result has {len(value)} bytes, more than {topic} takes; the provider's file keeps it."
         line = original_line(lines[index], manifest.custom_ids[index]) if lines is not None else b""
         dead = [*dead_letter_headers(manifest, index, "result_too_large", reason, "publisher"), *batch_headers]
@@ -129,9 +132,9 @@ class Publication:
         return Record(self.dead_letter_topic, key, value, headers)
 
 
-def may_overflow(line_bytes: int, limits: dict[str, int]) -> bool:
-    """Whether a provider's line of this length might make a record that its topic refuses."""
-    return line_bytes + HEADERS_BYTES_MAX + 4 * RECORD_OVERHEAD_BYTES > min(limits.values())
+def may_overflow(value_bytes: int, limit: int) -> bool:
+    """Whether a value, or a provider's line, of this length might make a record larger than this."""
+    return value_bytes + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 4 * RECORD_OVERHEAD_BYTES > limit
 
 
 def record_bytes(key: bytes | None, value: bytes, headers: Headers) -> int:

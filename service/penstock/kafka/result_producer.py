@@ -1,11 +1,12 @@
 """The transactional producer of a slot. It commits only what every send has acknowledged (P3)."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
 
 from penstock.kafka.connection import client_options
@@ -17,6 +18,10 @@ LINGER_MS = 5
 PARTITIONER = DefaultPartitioner()
 
 Headers = Sequence[tuple[str, bytes | None]]
+Outgoing = tuple[str, bytes | None, bytes | None, Headers]
+"""Topic, key, value, headers."""
+Full = tuple[str, int, Any]
+"""Topic, partition, builder."""
 
 
 class RecordTooLarge(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
@@ -74,6 +79,30 @@ class ResultProducer:
         if topic not in self.partitions:
             self.partitions[topic] = tuple(sorted(await self.producer.partitions_for(topic)))
         return self.partitions[topic]
+
+    def append_all(self, records: Iterable[Outgoing], fallback: int) -> list[Full]:
+        """Add records to the builders of their partitions, by key; CPU work: call it off the loop.
+
+        Args:
+            records: in the order in which each partition shall have them; `partitions_of` knows their topics.
+            fallback: chooses the partition of records without a key.
+
+        Returns:
+            Full builders, which must be sent in this order.
+
+        Raises:
+            UnknownTopicOrPartitionError: a topic is not there.
+        """
+        now = int(time.time() * 1000)
+        full = []
+        for topic, key, value, headers in records:
+            if topic not in self.partitions:
+                raise UnknownTopicOrPartitionError(topic)
+            partition = partition_of(key, self.partitions[topic], fallback)
+            builder = self.append(topic, partition, key, value, headers, now)
+            if builder is not None:
+                full.append((topic, partition, builder))
+        return full
 
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int

@@ -8,8 +8,8 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,11 +20,11 @@ from penstock.core.chunk import Manifest, read_lines
 from penstock.core.decision import Decision, Outcome
 from penstock.core.errors import Halted, ProviderError, UnknownFormat
 from penstock.core.ledger import LedgerRecord, encode_ledger
-from penstock.core.publication import Publication, Record, may_overflow, shared_headers
+from penstock.core.publication import Publication, may_overflow, shared_headers
 from penstock.core.retry import CALL
 from penstock.core.window import Part
 from penstock.kafka.ledger import read_ledger
-from penstock.kafka.result_producer import RecordTooLarge, ResultProducer, partition_of
+from penstock.kafka.result_producer import RecordTooLarge, ResultProducer
 from penstock.kafka.topics import describe
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.publisher_store import PublisherStore
@@ -179,11 +179,15 @@ class SlotSession:
         position = record.next_position if record else 0
         if spooled is not None:
             decision = await self.tools.collector.revise(self.lease, batch, decision, spooled, position)
+        for topic in self.tools.limits:
+            with suppress(UnknownTopicOrPartitionError):  # matters only to a batch that has results for it
+                await self.producer.partitions_of(topic)
         with ExitStack() as stack:
             publication = self.publication(batch, decision, spooled, stack)
             while position < batch.size.requests and decision.finals:
                 position = await self.transaction(batch, decision_id, publication, spooled, position)
-        keep = spooled is not None and any(may_overflow(length, self.tools.limits) for length in spooled.lines.lengths)
+        least = min(self.tools.limits.values())
+        keep = spooled is not None and any(may_overflow(length, least) for length in spooled.lines.lengths)
         await self.store.mark(self.lease, batch.id, keep_files=keep)
         self.published(batch, decision)
 
@@ -235,7 +239,9 @@ class SlotSession:
                 built = await asyncio.to_thread(
                     publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
                 )
-                await self.send(built, position)
+                fallback = self.slot + position // SLICE
+                for full_builder in await asyncio.to_thread(self.producer.append_all, built, fallback):
+                    await self.producer.send(*full_builder)
                 now = time.time()
                 latencies += [now - manifest.received[part.first + p - start] for p in range(position, last)]
                 position = last
@@ -249,7 +255,7 @@ class SlotSession:
                 continue
             break
         key, value = encode_ledger(LedgerRecord(batch.id, decision_id, position))
-        await self.send_one(self.tools.kafka.ledger_topic, self.slot, Record("", key, value, []))
+        await self.write_ledger([(key, value)])
         await self.commit()
         metrics.result_latency.observe_many(batch.key.endpoint, (max(0.0, each) for each in latencies))
         await self.store.record(self.lease, batch.id, position)
@@ -267,6 +273,14 @@ class SlotSession:
         await self.producer.commit()
         self.open = False
 
+    async def write_ledger(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Add ledger records to the open transaction; a value of None takes the key away."""
+        topic, now = self.tools.kafka.ledger_topic, int(time.time() * 1000)
+        for key, value in records:
+            full = self.producer.append(topic, self.slot, key, value, [], now)
+            if full is not None:
+                await self.producer.send(topic, self.slot, full)
+
     async def parts(
         self, batch: BatchRow, spooled: Spooled | None, publication: Publication, position: int
     ) -> AsyncIterator[tuple[Manifest, Part, int, list[bytes] | None]]:
@@ -278,7 +292,8 @@ class SlotSession:
                 manifest = await self.tools.reader.manifest(part.chunk_id)
                 lengths = spooled.lines.lengths[start:end] if spooled else ()
                 lines = None
-                if batch.key.dead or any(may_overflow(length, publication.limits) for length in lengths):
+                least = min(publication.limits.values())
+                if batch.key.dead or any(may_overflow(length, least) for length in lengths):
                     payload = await self.tools.reader.payload(part.chunk_id)
                     lines = await asyncio.to_thread(read_lines, payload, manifest)
                 yield manifest, part, start, lines
@@ -288,20 +303,6 @@ class SlotSession:
         """The headers that results of a part share."""
         attempt = batch.attempts[batch.parts.index(part)]
         return shared_headers(batch.id.hex, batch.provider_batch_id, attempt, batch.submitted_at, batch.ended_at)
-
-    async def send(self, records: list[Record], position: int) -> None:
-        """Append records to their partitions' builders, sending those that are full."""
-        for record in records:
-            partitions = await self.producer.partitions_of(record.topic)
-            partition = partition_of(record.key, partitions, self.slot + position // SLICE)
-            await self.send_one(record.topic, partition, record)
-
-    async def send_one(self, topic: str, partition: int, record: Record) -> None:
-        """Append one record; send the builder that it filled."""
-        now = int(time.time() * 1000)
-        full = self.producer.append(topic, partition, record.key, record.value, record.headers, now)
-        if full is not None:
-            await self.producer.send(topic, partition, full)
 
     def published(self, batch: BatchRow, decision: Decision) -> None:
         """Metrics and the one canonical line of a batch."""
@@ -340,11 +341,6 @@ class SlotSession:
         if not due:
             return
         await self.begin()
-        for batch_id in due:
-            key = batch_id.hex.encode()
-            now = int(time.time() * 1000)
-            full = self.producer.append(self.tools.kafka.ledger_topic, self.slot, key, None, [], now)
-            if full is not None:
-                await self.producer.send(self.tools.kafka.ledger_topic, self.slot, full)
+        await self.write_ledger([(batch_id.hex.encode(), None) for batch_id in due])
         await self.commit()
         await self.store.mark_ledger_cleared(self.lease, due)

@@ -1,0 +1,138 @@
+"""The topics of a deployment: which there must be, what each must be like, and making those that are missing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.core.lane import Lanes
+from penstock.kafka.topics import Topic, TopicClient
+from penstock.settings import KafkaSettings
+
+PARTITIONS = 6
+REPLICAS_MAX = 3
+COMPACT = "cleanup.policy=compact"
+RECORD_BYTES = 1024 * 1024
+"""About Kafka's default `max.message.bytes`, where a topic's own cannot be read."""
+
+
+class Role(StrEnum):
+    """What a topic is for."""
+
+    REQUESTS = "requests"
+    RESULTS = "results"
+    DEAD_LETTERS = "dead letters"
+    LEDGER = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A topic that there must be."""
+
+    name: str
+    role: Role
+    partitions_min: int
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A topic that is not as it must be, and what mends it; ``fatal`` if the service refuses to start or may fail."""
+
+    topic: str
+    text: str
+    mend: str
+    fatal: bool = True
+
+
+def wanted_topics(settings: KafkaSettings, lanes: Lanes, slots: int) -> list[Wanted]:
+    """Every topic of the deployment; the request topics first, because the others are measured by them."""
+    return [
+        *(Wanted(name, Role.REQUESTS, 1) for name in settings.request_topics),
+        *(Wanted(name, Role.RESULTS, 1) for name in sorted(lanes.topics(settings.result_topic))),
+        Wanted(settings.dead_letter_topic, Role.DEAD_LETTERS, 1),
+        Wanted(settings.ledger_topic, Role.LEDGER, slots),
+    ]
+
+
+def record_bytes_max(configs: Mapping[str, str]) -> int:
+    """The largest batch of records that a topic takes."""
+    return int(configs.get("max.message.bytes") or RECORD_BYTES)
+
+
+def misfits(wanted: Wanted, topic: Topic | None, configs: Mapping[str, str], request_bytes: int) -> Iterator[Misfit]:
+    """What is wrong with one topic.
+
+    Args:
+        wanted: what it must be.
+        topic: what it is; None when it does not exist.
+        configs: its settings in force.
+        request_bytes: the largest `max.message.bytes` of the request topics.
+    """
+    if topic is None:
+        yield Misfit(wanted.name, f"the topic for {wanted.role} does not exist", "penstock check --create-topics")
+        return
+    policy = configs.get("cleanup.policy", "delete")
+    if wanted.role is Role.LEDGER:
+        if policy != "compact":
+            yield Misfit(wanted.name, f"cleanup.policy is {policy}, must be compact alone", alter(wanted.name, COMPACT))
+        if topic.partitions < wanted.partitions_min:
+            yield Misfit(
+                wanted.name,
+                f"{topic.partitions} partitions, PENSTOCK_PUBLISHER_SLOTS needs {wanted.partitions_min}",
+                f"kafka-topics.sh --alter --topic {wanted.name} --partitions {wanted.partitions_min}, or fewer slots",
+            )
+        return
+    if "compact" in policy:
+        yield Misfit(
+            wanted.name,
+            f"cleanup.policy is {policy}: compaction removes {wanted.role} that share a key",
+            alter(wanted.name, "cleanup.policy=delete"),
+            fatal=wanted.role is Role.REQUESTS,
+        )
+    if wanted.role is not Role.REQUESTS and record_bytes_max(configs) < request_bytes:
+        yield Misfit(
+            wanted.name,
+            f"max.message.bytes is {record_bytes_max(configs)}, request topics take {request_bytes}",
+            alter(wanted.name, f"max.message.bytes={request_bytes}"),
+        )
+
+
+def alter(topic: str, setting: str) -> str:
+    """The command that changes a topic's setting."""
+    return f"kafka-configs.sh --alter --topic {topic} --add-config {setting}"
+
+
+async def create_missing(
+    client: TopicClient, wanted: Sequence[Wanted], *, partitions: int = PARTITIONS, replicas: int | None = None
+) -> list[str]:
+    """Create the topics that do not exist, set as they must be; returns their names.
+
+    Args:
+        client: connected.
+        wanted: from `wanted_topics`.
+        partitions: of each topic but the ledger, which has one per slot.
+        replicas: of each partition; by default as many as there are brokers, three at most.
+
+    Raises:
+        KafkaError: the brokers refuse.
+    """
+    existing = (await client.describe(each.name for each in wanted)).topics
+    replicas = replicas or min(REPLICAS_MAX, len((await client.admin.describe_cluster())["brokers"]))
+    created = []
+    for each in wanted:
+        if each.name in existing:
+            continue
+        configs = {"cleanup.policy": "compact" if each.role is Role.LEDGER else "delete"}
+        if replicas >= REPLICAS_MAX:
+            configs["min.insync.replicas"] = "2"  # an acknowledged record outlives a broker
+        if each.role in (Role.RESULTS, Role.DEAD_LETTERS):
+            configs["max.message.bytes"] = str(await request_bytes_max(client, wanted))
+        count = each.partitions_min if each.role is Role.LEDGER else partitions
+        await client.create(each.name, count, replicas, configs)
+        created.append(each.name)
+    return created
+
+
+async def request_bytes_max(client: TopicClient, wanted: Sequence[Wanted]) -> int:
+    """The largest `max.message.bytes` among the request topics."""
+    sizes = [record_bytes_max(await client.configs(each.name)) for each in wanted if each.role is Role.REQUESTS]
+    return max(sizes)
