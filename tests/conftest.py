@@ -1,11 +1,13 @@
 """One Kafka and one Postgres for the whole session, started when the first test asks for them."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.bridge import Bridge, open_bridge
 from tests.support.stack import TopicFactory, fresh_database, running, topic_factory
 
 
@@ -33,3 +35,10 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
     """The DSN of a fresh, empty database."""
     async with fresh_database(postgres) as dsn:
         yield dsn
+
+
+@pytest.fixture
+async def bridge(kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path) -> AsyncIterator[Bridge]:
+    """Topics, a migrated database, a simulator and a live reader: only services are missing."""
+    async with open_bridge(kafka, postgres, tmp_path) as opened:
+        yield opened

@@ -1,0 +1,257 @@
+"""All that an end-to-end test needs: topics, a database, a simulator, a live reader, and services between them."""
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.live_reader import LiveReader, Received
+from tests.support.request import CANARY
+from tests.support.service import Service, run_logged
+from tests.support.simulator import Simulator
+from tests.support.stack import fresh_database, topic_factory
+
+ROOT = Path(__file__).parents[2]
+API_KEY = "sk-canary-8e21b7"
+LANES = "[defaults]\nage_max_seconds = 0.5\n"
+SLOTS = 4
+WAIT_SECONDS = 30.0
+MIGRATE_SECONDS = 30.0
+CHECK_SECONDS = 300.0
+
+FAST = {
+    "drain_seconds": 10,
+    "intake_linger_seconds": 0.1,
+    "janitor_interval_seconds": 1,
+    "lease_seconds": 2,
+    "poller_interval_max_seconds": 1,
+    "poller_interval_seconds": 0.2,
+    "provider_timeout_seconds": 5,
+    "publisher_slots": SLOTS,
+    "publisher_transaction_timeout_seconds": 10,
+    "submitter_settle_seconds": 0,
+}
+"""Settings that let a test end soon, without the prefix."""
+
+
+class NotClean(AssertionError):
+    """The checker's report."""
+
+
+@dataclass(slots=True)
+class Bridge:
+    """One end-to-end test's world. Made by `open_bridge`, or by the fixture `bridge`."""
+
+    folder: Path
+    kafka: EmbeddedKafka
+    requests: str
+    result_topic: str
+    dead_letter_topic: str
+    ledger: str
+    dsn: str
+    simulator: Simulator
+    producer: AIOKafkaProducer
+    reader: LiveReader
+    lanes: Path
+    deployment: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
+    services: list[Service] = field(default_factory=list)
+
+    def environment(self, **overrides: object) -> dict[str, str]:
+        """The service's settings: `lease_seconds=5` stands for PENSTOCK_LEASE_SECONDS."""
+        settings: dict[str, object] = {
+            **FAST,
+            "deployment": self.deployment,
+            "kafka_bootstrap_servers": self.kafka.bootstrap_servers,
+            "kafka_dead_letter_topic": self.dead_letter_topic,
+            "kafka_ledger_topic": self.ledger,
+            "kafka_request_topics": self.requests,
+            "kafka_result_topic": self.result_topic,
+            "lanes_file": self.lanes,
+            "postgres_dsn": self.dsn,
+            "provider_api_key": API_KEY,
+            "provider_base_url": self.simulator.base_url,
+            "spool_folder": self.folder / "spool",
+            **overrides,
+        }
+        return {f"PENSTOCK_{name.upper()}": str(value) for name, value in settings.items()}
+
+    def service(self, *, stages: str = "", failpoints: str = "", **overrides: object) -> Service:
+        """A replica, not yet started: enter it."""
+        log = self.folder / f"service-{len(self.services)}.log"
+        self.services.append(Service(log, self.environment(**overrides), stages=stages, failpoints=failpoints))
+        return self.services[-1]
+
+    async def migrate(self) -> None:
+        """Bring the schema up, as an operator does."""
+        log = self.folder / "migrate.log"
+        process = await run_logged([sys.executable, "-m", "penstock", "migrate"], log, self.environment())
+        async with asyncio.timeout(MIGRATE_SECONDS):
+            if await process.wait():
+                raise RuntimeError(f"penstock migrate ended with {process.returncode}:\n{log.read_text()}")
+
+    async def produce(
+        self,
+        lines: Iterable[Mapping[str, Any] | bytes | None],
+        *,
+        partition: int | None = None,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> list[tuple[int, int]]:
+        """Send requests, or values as they are, in order; returns partition and offset of each."""
+        values = [json.dumps(each).encode() if isinstance(each, Mapping) else each for each in lines]
+        sent = [
+            await self.producer.send(self.requests, value, key=key, partition=partition, headers=list(headers))
+            for value in values
+        ]
+        return [(each.partition, each.offset) for each in await asyncio.gather(*sent)]
+
+    async def results(self, count: int, timeout_seconds: float = WAIT_SECONDS) -> list[Received]:
+        """All results that the live reader has, once they are so many at least."""
+        return await self.received(self.result_topic, count, timeout_seconds)
+
+    async def dead_letters(self, count: int, timeout_seconds: float = WAIT_SECONDS) -> list[Received]:
+        """All dead letters that the live reader has, once they are so many at least."""
+        return await self.received(self.dead_letter_topic, count, timeout_seconds)
+
+    async def received(self, topic: str, count: int, timeout_seconds: float) -> list[Received]:
+        """Wait for records; what the services said is in the error when they do not come."""
+        try:
+            return await self.reader.wait(topic, count, timeout_seconds)
+        except TimeoutError as late:
+            said = "\n".join(f"{each.log.name}:\n{each.text()[-5000:]}" for each in self.services)
+            raise TimeoutError(f"{late}\n{said}") from None
+
+    async def sql(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask the database."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def check(self, **limits: object) -> dict[str, Any]:
+        """Run the checker over everything; call it when all that was produced should have come out.
+
+        Args:
+            limits: further options of the checker, such as `extra_executions_allowed=3`.
+
+        Raises:
+            NotClean: with its report.
+        """
+        command = [sys.executable, "-m", "tests.checker", "--output", "json", *self.checker_arguments()]
+        for name, value in limits.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        for each in await self.dump_metrics():
+            command += ["--search", str(each)]
+        answer, log = self.folder / "checker.json", self.folder / "checker.log"
+        with answer.open("wb") as out, log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=out, stderr=errors, cwd=ROOT, env={"PYTHONPATH": str(ROOT / "service")}
+            )
+        async with asyncio.timeout(CHECK_SECONDS):
+            code = await process.wait()
+        text = answer.read_text()
+        if code:
+            raise NotClean(f"{text}\n{log.read_text()}")
+        report: dict[str, Any] = json.loads(text)
+        return report
+
+    def checker_arguments(self) -> list[str]:
+        """What the checker must know."""
+        arguments = {
+            "--bootstrap": self.kafka.bootstrap_servers,
+            "--requests": self.requests,
+            "--results": self.result_topic,
+            "--dead-letters": self.dead_letter_topic,
+            "--ledger": self.ledger,
+            "--journal": str(self.simulator.state / "journal.jsonl"),
+            "--seen": str(self.reader.seen),
+        }
+        given = [text for pair in arguments.items() for text in pair]
+        for canary in (CANARY, API_KEY):
+            given += ["--canary", canary]
+        for service in self.services:
+            given += ["--search", str(service.log)]
+        return given
+
+    async def dump_metrics(self) -> list[Path]:
+        """The metrics of the services that run, each in a file."""
+        dumps = []
+        for service in self.services:
+            if service.process is not None and service.returncode is None:
+                dump = service.log.with_suffix(".metrics")
+                dump.write_text(await asyncio.to_thread(service.get, "/metrics"))
+                dumps.append(dump)
+        return dumps
+
+
+@asynccontextmanager
+async def open_bridge(
+    kafka: EmbeddedKafka,
+    postgres: EmbeddedPostgres,
+    folder: Path,
+    *,
+    partitions: int = 3,
+    lanes: str = LANES,
+    simulator: Mapping[str, Any] | None = None,
+) -> AsyncIterator[Bridge]:
+    """A bridge without a service yet; at its end every service is ended, and topics and database go.
+
+    Args:
+        kafka: the session's broker.
+        postgres: the session's server.
+        folder: takes logs, the spool, and the simulator's state.
+        partitions: of the request and the result topic.
+        lanes: the lanes file.
+        simulator: its options.
+    """
+    lanes_file = folder / "lanes.toml"
+    lanes_file.write_text(lanes)
+    async with AsyncExitStack() as stack:
+        create = await stack.enter_async_context(topic_factory(kafka))
+        counts = {
+            await create("requests", partitions=partitions): partitions,
+            await create("results", partitions=partitions): partitions,
+            await create("dead-letters"): 1,
+        }
+        requests, results, dead_letters = counts
+        ledger = await create("ledger", partitions=SLOTS, configs={"cleanup.policy": "compact"})
+        producer = AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True, max_request_size=4 << 20, linger_ms=5
+        )
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        outputs = {results: counts[results], dead_letters: counts[dead_letters]}
+        bridge = Bridge(
+            folder=folder,
+            kafka=kafka,
+            requests=requests,
+            result_topic=results,
+            dead_letter_topic=dead_letters,
+            ledger=ledger,
+            dsn=await stack.enter_async_context(fresh_database(postgres)),
+            simulator=await stack.enter_async_context(Simulator(folder / "simulator", **(simulator or {}))),
+            producer=producer,
+            reader=await stack.enter_async_context(LiveReader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
+            lanes=lanes_file,
+        )
+        stack.push_async_callback(kill_all, bridge.services)
+        await bridge.migrate()
+        yield bridge
+
+
+async def kill_all(services: Iterable[Service]) -> None:
+    """End what still runs."""
+    for service in services:
+        if service.process is not None:
+            await service.kill()
