@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import run
+from penstock.cli import check, run
 
 app = typer.Typer(
     name="penstock",
@@ -13,3 +13,4 @@ app = typer.Typer(
 )
 app.command()(run.run)
 app.command()(run.migrate)
+app.command()(check.check)

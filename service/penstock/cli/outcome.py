@@ -1,13 +1,20 @@
 """How a command ends: errors that a user can mend are one sentence on standard error and exit status 2."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import asyncpg
 import typer
 from aiokafka.errors import KafkaError
 
 from penstock.core.errors import PenstockError
+from penstock.embedded.server import ServerError
+from penstock.settings import Settings, load_settings
+from penstock.telemetry.log import configure_logging
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -19,10 +26,18 @@ def reported() -> Iterator[None]:
     """
     try:
         yield
-    except* (PenstockError, OSError, asyncpg.PostgresError, KafkaError, asyncpg.InterfaceError) as errors:
+    except* (PenstockError, OSError, asyncpg.PostgresError, KafkaError, asyncpg.InterfaceError, ServerError) as errors:
         for error in leaves(errors):
             typer.echo(f"penstock: {sentence(error)}", err=True)
         raise typer.Exit(2) from None
+
+
+def command(main: Callable[[Settings], Coroutine[None, None, Result]]) -> Result:
+    """Run a command that needs the settings and nothing of the service's logs."""
+    with reported():
+        settings = load_settings()
+        configure_logging("error", console=True)
+        return asyncio.run(main(settings))
 
 
 def leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -36,10 +51,10 @@ def leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 def sentence(error: BaseException) -> str:
     """What went wrong, for a person."""
-    if isinstance(error, PenstockError):
+    if isinstance(error, PenstockError | ServerError):
         return str(error)
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         return f"Postgres: {error}"
     if isinstance(error, KafkaError):
-        return f"Kafka: {type(error).__name__} {error}"
+        return f"Kafka: {error}"
     return f"{type(error).__name__}: {error}"

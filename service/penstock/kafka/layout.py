@@ -1,5 +1,6 @@
 """The topics of a deployment: which there must be, what each must be like, and making those that are missing."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,7 @@ from penstock.settings import KafkaSettings
 
 PARTITIONS = 6
 REPLICAS_MAX = 3
+VISIBLE_SECONDS = 0.02
 COMPACT = "cleanup.policy=compact"
 RECORD_BYTES = 1024 * 1024
 """About Kafka's default `max.message.bytes`, where a topic's own cannot be read."""
@@ -129,6 +131,8 @@ async def create_missing(
         count = each.partitions_min if each.role is Role.LEDGER else partitions
         await client.create(each.name, count, replicas, configs)
         created.append(each.name)
+        while each.name not in (await client.describe([each.name])).topics:
+            await asyncio.sleep(VISIBLE_SECONDS)  # the broker that was asked hears of it a moment later
     return created
 
 

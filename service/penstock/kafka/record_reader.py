@@ -43,18 +43,7 @@ class RecordReader:
         """
         await self.consumer.start()
         try:
-            existing = await self.consumer.topics()
-            if missing := sorted(set(self.topics) - existing):
-                raise PenstockError(f"there is no topic {missing[0]}")
-            for topic in self.topics:
-                await self.consumer._client._wait_on_metadata(topic)  # noqa: SLF001 - the public way answers from a cache
-                found = self.consumer.partitions_for_topic(topic) or ()
-                self.partitions += [TopicPartition(topic, partition) for partition in sorted(found)]
-            self.consumer.assign(self.partitions)
-            if self.from_beginning:
-                await self.consumer.seek_to_beginning()
-            else:
-                await self.consumer.seek_to_end()
+            await self.begin()
         except BaseException:
             await self.consumer.stop()
             raise
@@ -65,6 +54,20 @@ class RecordReader:
     ) -> None:
         """Disconnect."""
         await self.consumer.stop()
+
+    async def begin(self) -> None:
+        """Take every partition, and seek."""
+        if missing := sorted(set(self.topics) - await self.consumer.topics()):
+            raise PenstockError(f"there is no topic {missing[0]}")
+        for topic in self.topics:
+            await self.consumer._client._wait_on_metadata(topic)  # noqa: SLF001 - the public way answers from a cache
+            found = self.consumer.partitions_for_topic(topic) or ()
+            self.partitions += [TopicPartition(topic, partition) for partition in sorted(found)]
+        self.consumer.assign(self.partitions)
+        if self.from_beginning:
+            await self.consumer.seek_to_beginning()
+        else:
+            await self.consumer.seek_to_end()
 
     async def poll(self, seconds: float) -> list[Any]:
         """Some records, as soon as there are any; none when the time is over."""

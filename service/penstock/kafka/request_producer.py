@@ -134,4 +134,5 @@ class RequestProducer:
             try:
                 each.result()
             except MessageSizeTooLargeError as error:
-                raise PenstockError(f"a message is larger than {self.topic} takes: raise its max.message.bytes") from error
+                text = f"a message is larger than {self.topic} takes: raise its max.message.bytes"
+                raise PenstockError(text) from error

@@ -1,0 +1,279 @@
+"""The checks of `penstock check`: each finds all that is wrong with its part, and says what mends it."""
+
+import asyncio
+import difflib
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import asyncpg
+from aiokafka.errors import KafkaError
+from pydantic import BaseModel, ValidationError
+
+from penstock.app import opened
+from penstock.cli.outcome import sentence
+from penstock.core.errors import ConfigurationError, ProviderDenied, ProviderError
+from penstock.core.lane import Lanes
+from penstock.kafka.layout import PARTITIONS, Role, create_missing, misfits, record_bytes_max, wanted_topics
+from penstock.kafka.topics import Cluster, TopicClient
+from penstock.postgres.migrate import migrations, schema_version
+from penstock.postgres.preflight_store import PreflightStore
+from penstock.provider.client import ProviderClient
+from penstock.settings import PREFIX, Settings, SpoolSettings, variable
+
+SECONDS = 20.0
+POSTGRES_MIN = 14
+MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
+MOUNTS = Path("/proc/self/mounts")
+OTHER_VARIABLES = frozenset({"PENSTOCK_CACHE", "PENSTOCK_FAILPOINTS"})
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    part: str
+    level: Level
+    text: str
+    mend: str = ""
+
+
+@dataclass(slots=True)
+class Preflight:
+    """Looks at everything that the service needs, and collects what it finds.
+
+    Args:
+        create_topics: create the topics that are missing first.
+        partitions: of topics created.
+        replicas: of topics created; None is as many as there are brokers, three at most.
+    """
+
+    create_topics: bool = False
+    partitions: int = PARTITIONS
+    replicas: int | None = None
+    findings: list[Finding] = field(default_factory=list)
+    cluster: Cluster | None = None
+
+    def ok(self, part: str, text: str) -> None:
+        """Something is as it must be."""
+        self.findings.append(Finding(part, Level.OK, text))
+
+    def warn(self, part: str, text: str, mend: str) -> None:
+        """Something is dangerous, but the service runs."""
+        self.findings.append(Finding(part, Level.WARNING, text, mend))
+
+    def problem(self, part: str, text: str, mend: str) -> None:
+        """The service would not run, or not well."""
+        self.findings.append(Finding(part, Level.PROBLEM, text, mend))
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is no problem."""
+        return all(each.level is not Level.PROBLEM for each in self.findings)
+
+    async def run(self) -> None:
+        """Every check; a part whose own settings are wrong is left out, the others are looked at all the same."""
+        settings, wrong = self.read_settings()
+        self.check_variables()
+        if settings is None:
+            return
+        lanes = self.read_lanes(settings)
+        if "kafka" not in wrong:
+            await self.check_kafka(settings, lanes)
+        if "postgres" not in wrong:
+            await self.check_postgres(settings, bound="deployment" not in wrong)
+        if "spool" not in wrong:
+            await asyncio.to_thread(self.check_spool, settings.spool)
+        if "provider" not in wrong:
+            await self.check_provider(settings)
+
+    def read_settings(self) -> tuple[Settings | None, frozenset[str]]:
+        """The settings, with defaults for the sections that are wrong, and the names of those."""
+        wrong: dict[str, object] = {}
+        while True:
+            try:
+                settings = Settings(**wrong)  # type: ignore[arg-type]  # defaults of the same fields
+            except ValidationError as error:
+                fields = {str(each["loc"][0]) if each["loc"] else "kafka" for each in error.errors()}
+                for each in error.errors():
+                    name = variable(tuple(map(str, each["loc"])))
+                    self.problem("settings", f"{name}: {each['msg']}", "see penstock's reference of settings")
+                if fields <= wrong.keys():
+                    return None, frozenset(wrong)
+                wrong |= {name: Settings.model_fields[name].get_default(call_default_factory=True) for name in fields}
+            else:
+                if not wrong:
+                    self.ok("settings", "every variable is valid")
+                return settings, frozenset(wrong)
+
+    def check_variables(self) -> None:
+        """Variables that begin like ours and are none of ours: most likely a slip of the pen."""
+        known = {*setting_names(Settings), *OTHER_VARIABLES}
+        for name in sorted(each for each in os.environ if each.startswith(PREFIX) and each not in known):
+            if close := difflib.get_close_matches(name, known, 1, 0.8):
+                self.problem("settings", f"{name} is no setting", f"did you mean {close[0]}?")
+            else:
+                self.warn("settings", f"{name} is no setting", "remove it, or see the reference of settings")
+
+    def read_lanes(self, settings: Settings) -> Lanes:
+        """The lanes file, or defaults when it is wrong."""
+        try:
+            lanes = settings.read_lanes()
+        except ConfigurationError as error:
+            self.problem("lanes", str(error), "mend the file at the place named")
+            return Lanes()
+        if settings.lanes_file is not None:
+            self.ok("lanes", f"{settings.lanes_file} is valid, with {len(lanes.rules)} rules")
+        return lanes
+
+    @asynccontextmanager
+    async def reaching(self, part: str, mend: str) -> AsyncIterator[None]:
+        """Turn what a server that cannot be reached or refuses raises into a problem."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                yield
+        except TimeoutError:
+            self.problem(part, f"no answer in {SECONDS:.0f} s", mend)
+        except (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigurationError) as error:
+            self.problem(part, sentence(error), mend)
+
+    async def check_kafka(self, settings: Settings, lanes: Lanes) -> None:
+        """Brokers, and every topic with its settings."""
+        wanted = wanted_topics(settings.kafka, lanes, settings.publisher.slots)
+        mend = f"check {PREFIX}KAFKA_BOOTSTRAP_SERVERS ({settings.kafka.bootstrap_servers}) and its security settings"
+        async with self.reaching("kafka", mend), TopicClient(settings.kafka, "penstock-check") as client:
+            if self.create_topics:
+                for name in await create_missing(client, wanted, partitions=self.partitions, replicas=self.replicas):
+                    self.ok("kafka", f"created {name}")
+            self.cluster = await client.describe(each.name for each in wanted)
+            self.ok("kafka", f"the brokers of cluster {self.cluster.id} answer")
+            topics = self.cluster.topics
+            configs = {name: await client.configs(name) for name in topics}
+            requests = [each.name for each in wanted if each.role is Role.REQUESTS and each.name in topics]
+            request_bytes = max((record_bytes_max(configs[name]) for name in requests), default=0)
+            for each in wanted:
+                found = list(misfits(each, topics.get(each.name), configs.get(each.name, {}), request_bytes))
+                for misfit in found:
+                    report = self.problem if misfit.fatal else self.warn
+                    report("kafka", f"{misfit.topic}: {misfit.text}", misfit.mend)
+                if not found:
+                    self.ok("kafka", f"{each.name}: {each.role}, {topics[each.name].partitions} partitions")
+
+    async def check_postgres(self, settings: Settings, *, bound: bool) -> None:
+        """Server, durability, schema, and what the database is bound to."""
+        async with self.reaching("postgres", f"check {PREFIX}POSTGRES_DSN"), opened(settings) as database:
+            store = PreflightStore(database)
+            server = await store.server()
+            if server.major < POSTGRES_MIN:
+                self.problem("postgres", f"version {server.version}", f"needed is {POSTGRES_MIN} or later")
+            elif server.in_recovery:
+                self.problem("postgres", "the server is a read-only standby", "use the primary's address")
+            else:
+                self.ok("postgres", f"version {server.version} answers")
+            if server.synchronous_commit == "off" or server.fsync == "off":
+                text = f"synchronous_commit is {server.synchronous_commit}, fsync is {server.fsync}"
+                self.warn("postgres", f"{text}: a crash loses commits", "set both to on")
+            version, newest = await schema_version(database), migrations()[-1].version
+            if version < newest:
+                self.problem("postgres", f"the schema is at version {version}, needed is {newest}", "penstock migrate")
+                return
+            self.ok("postgres", f"the schema is at version {version}")
+            if bound:
+                await self.check_binding(store, settings)
+
+    async def check_binding(self, store: PreflightStore, settings: Settings) -> None:
+        """The database serves this deployment on this cluster with this ledger, or nothing yet (B4)."""
+        cluster_id = self.cluster.id if self.cluster else None
+        for each in await store.bindings():
+            if each.deployment != settings.deployment:
+                text = f"the database serves deployment {each.deployment}, {PREFIX}DEPLOYMENT is {settings.deployment}"
+                self.problem("deployment", text, f"set {PREFIX}DEPLOYMENT={each.deployment}, or use another database")
+            elif cluster_id not in (None, each.kafka_cluster_id):
+                text = f"the database belongs to Kafka cluster {each.kafka_cluster_id}, the brokers are {cluster_id}"
+                self.problem("deployment", text, "use that cluster's brokers, or another database")
+            elif not self.has_ledger(settings.kafka.ledger_topic, each.ledger_topic_id):
+                text = f"{settings.kafka.ledger_topic} is not the ledger that this deployment began with"
+                self.problem("deployment", text, "name the original topic; a new ledger takes a new database")
+            else:
+                self.ok("deployment", f"the database is bound to {each.deployment}")
+
+    def has_ledger(self, name: str, topic_id: uuid.UUID) -> bool:
+        """Whether the ledger is there under its id; one that is missing is a finding of its own."""
+        topic = self.cluster.topics.get(name) if self.cluster else None
+        return topic is None or topic.id == topic_id
+
+    def check_spool(self, settings: SpoolSettings) -> None:
+        """The folder for uploads and downloads: writable, on a disk, with room."""
+        probe = settings.folder / f"check-{uuid.uuid4().hex}"
+        try:
+            settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe.write_bytes(b"penstock")
+            probe.unlink()
+        except OSError as error:
+            self.problem("spool", sentence(error), f"set {PREFIX}SPOOL_FOLDER to a folder that can be written")
+            return
+        kind = file_system(settings.folder)
+        if kind in MEMORY_FILE_SYSTEMS:
+            self.warn("spool", f"{settings.folder} is on {kind}: batches would fill memory", "use a folder on disk")
+        free, budget = shutil.disk_usage(settings.folder).free, settings.upload_bytes_max + settings.download_bytes_max
+        if free < budget:
+            text = f"{free / 1e9:.1f} GB are free, uploads and downloads may take {budget / 1e9:.1f} GB"
+            self.warn("spool", text, f"more disk, or lower {PREFIX}SPOOL_UPLOAD_BYTES_MAX and …DOWNLOAD_BYTES_MAX")
+        self.ok("spool", f"{settings.folder} can be written")
+
+    async def check_provider(self, settings: Settings) -> None:
+        """The key, by listing a page of batches."""
+        where = settings.provider.base_url
+        try:
+            if settings.provider.read_api_key() is None:
+                self.problem("provider", "there is no API key", f"set {PREFIX}PROVIDER_API_KEY or …API_KEY_FILE")
+                return
+        except OSError as error:
+            self.problem("provider", sentence(error), f"check {PREFIX}PROVIDER_API_KEY_FILE")
+            return
+        client = ProviderClient(settings.provider)
+        try:
+            async with asyncio.timeout(SECONDS):
+                await client.page(None)
+            self.ok("provider", f"{where} takes the key")
+        except ProviderDenied as error:
+            self.problem("provider", str(error), f"check {PREFIX}PROVIDER_API_KEY and its rights to files and batches")
+        except (ProviderError, TimeoutError, ValueError) as error:
+            self.problem("provider", f"{where}: {sentence(error)}", f"check {PREFIX}PROVIDER_BASE_URL and the network")
+        finally:
+            await client.close()
+
+
+def setting_names(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
+    """Every variable that the settings take."""
+    for name, each in model.model_fields.items():
+        if isinstance(each.annotation, type) and issubclass(each.annotation, BaseModel):
+            yield from setting_names(each.annotation, f"{prefix}{name.upper()}_")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that holds a folder; empty where the system does not say."""
+    if not MOUNTS.exists():
+        return ""
+    mounts = [line.split()[1:3] for line in MOUNTS.read_text().splitlines()]
+    return max(((place, kind) for place, kind in mounts if folder.resolve().is_relative_to(place)), key=length)[1]
+
+
+def length(mount: Iterable[str]) -> int:
+    """How deep a mount lies; the deepest one holds the folder."""
+    return len(next(iter(mount)))

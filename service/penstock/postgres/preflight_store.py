@@ -1,0 +1,41 @@
+"""What `penstock check` asks the database; nothing here writes."""
+
+import uuid
+from typing import NamedTuple
+
+from penstock.postgres.database import Database
+
+
+class Server(NamedTuple):
+    """The database server, as far as the service depends on it."""
+
+    major: int
+    version: str
+    in_recovery: bool
+    synchronous_commit: str
+    fsync: str
+
+
+class Binding(NamedTuple):
+    """What a database is bound to since its first start (B4)."""
+
+    deployment: str
+    kafka_cluster_id: str
+    ledger_topic_id: uuid.UUID
+
+
+class PreflightStore:
+    """Reads of a database that may not be migrated yet."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def server(self) -> Server:
+        """Version and settings that durability hangs on."""
+        (row,) = await self.database.fetch("server_facts")
+        return Server(*row)
+
+    async def bindings(self) -> list[Binding]:
+        """The deployments that the database serves; the schema must be there."""
+        rows = await self.database.fetch("bound_deployments")
+        return [Binding(row["id"], row["kafka_cluster_id"], row["ledger_topic_id"]) for row in rows]

@@ -1,0 +1,7 @@
+-- name: server_facts
+SELECT
+    current_setting('server_version_num')::integer / 10000 AS major,
+    current_setting('server_version') AS version,
+    pg_is_in_recovery() AS in_recovery,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('fsync') AS fsync;
