@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import check, run
+from penstock.cli import check, run, send
 
 app = typer.Typer(
     name="penstock",
@@ -14,3 +14,4 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(run.migrate)
 app.command()(check.check)
+app.command()(send.send)

@@ -131,8 +131,8 @@ async def create_missing(
         count = each.partitions_min if each.role is Role.LEDGER else partitions
         await client.create(each.name, count, replicas, configs)
         created.append(each.name)
-        while each.name not in (await client.describe([each.name])).topics:
-            await asyncio.sleep(VISIBLE_SECONDS)  # the broker that was asked hears of it a moment later
+        while each.name not in (await client.describe([each.name])).topics:  # noqa: ASYNC110 - the broker tells no event
+            await asyncio.sleep(VISIBLE_SECONDS)
     return created
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from penstock.core.errors import PenstockError
 from penstock.kafka.connection import client_options
@@ -74,11 +74,15 @@ class RequestProducer:
             PenstockError: there is no such topic.
             KafkaError, OSError: the brokers cannot be reached.
         """
-        await self.producer.start()
-        self.partitions = tuple(sorted(await self.producer.partitions_for(self.topic) or ()))
-        if not self.partitions:
+        try:
+            await self.producer.start()
+            self.partitions = tuple(sorted(await self.producer.partitions_for(self.topic)))
+        except UnknownTopicOrPartitionError:
             await self.producer.stop()
-            raise PenstockError(f"there is no topic {self.topic}")
+            raise PenstockError(f"there is no topic {self.topic}") from None
+        except BaseException:
+            await self.producer.stop()
+            raise
         return self
 
     async def __aexit__(
