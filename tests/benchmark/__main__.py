@@ -1,0 +1,91 @@
+"""`python -m tests.benchmark [--quick]`: prints the figures of docs/benchmarks.md, measured now, on this machine."""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from penstock.telemetry.log import configure_logging
+from tests.benchmark import consuming, publishing
+from tests.benchmark.bridging import bridge
+from tests.benchmark.ground import Ground, Reading, ground, machine
+from tests.benchmark.workload import fill
+
+SIZES = {1024: 150_000, 4096: 50_000}
+WINDOW = 50_000
+ROUNDS = 3
+
+
+def say(text: str) -> None:
+    """Print at once, also into a file."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def median(rounds: int, measure: Callable[[], Awaitable[Reading]]) -> Reading:
+    """The median run, by rate."""
+    readings = sorted([await measure() for _ in range(rounds)], key=lambda each: each.per_second)
+    return readings[len(readings) // 2]
+
+
+def row(name: str, size: int, bare: Reading, ours: Reading) -> str:
+    """A line of the table."""
+    return (
+        f"| {name} | {size // 1024} KB | {bare.per_second:,.0f}/s | {ours.per_second:,.0f}/s "
+        f"| {ours.per_second / bare.per_second:.2f} | {bare.cpu_micros:.1f} µs | {ours.cpu_micros:.1f} µs |"
+    )
+
+
+async def compare(site: Ground, rounds: int, share: float) -> None:
+    """Intake and publishing beside the client alone."""
+    say("| what | size | aiokafka alone | Penstock | ratio | CPU alone | CPU Penstock |")
+    say("|---|---|---|---|---|---|---|")
+    for size, full_count in SIZES.items():
+        count = int(full_count * share)
+        topic = await site.topic("requests")
+        await fill(site.kafka.bootstrap_servers, topic, count, size)
+        bare = await median(rounds, lambda: consuming.bare(site, topic, count))  # noqa: B023 - awaited in this turn
+        ours = await median(rounds, lambda: consuming.intake(site, topic, count))  # noqa: B023 - the same
+        say(row("consume → store", size, bare, ours))
+        window = min(WINDOW, count)
+        topic = await site.topic("requests")
+        await fill(site.kafka.bootstrap_servers, topic, window, size)
+        pairs = []
+        for _ in range(rounds):
+            reading, results = await publishing.publish(site, topic)
+            pairs.append((reading, await publishing.bare(site, results, reading.records)))
+        pairs.sort(key=lambda pair: pair[0].per_second / pair[1].per_second)
+        ours, bare = pairs[len(pairs) // 2]
+        say(row("publish results", size, bare, ours))
+
+
+async def whole(site: Ground, rounds: int, share: float) -> None:
+    """The bridge from topic to topic, as one process."""
+    say("\n| whole bridge | requests | wall | CPU per request | peak memory |\n|---|---|---|---|---|")
+    for size in SIZES:
+        runs = [await bridge(site, int(WINDOW * share), size) for _ in range(rounds)]
+        micros = statistics.median(run.reading.cpu_micros for run in runs)
+        wall = statistics.median(run.reading.wall_seconds for run in runs)
+        peak = max(run.peak_bytes for run in runs) / 2**20
+        say(f"| {size // 1024} KB | {runs[0].reading.records:,} | {wall:.1f} s | {micros:.0f} µs | {peak:.0f} MiB |")
+
+
+async def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of a tenth: shows that it works, no figures")
+    options = parser.parse_args()
+    configure_logging("error")
+    rounds, share = (1, 0.1) if options.quick else (ROUNDS, 1.0)
+    say(f"{machine()}; {datetime.now(UTC):%Y-%m-%d}\n")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        async with ground(Path(folder)) as site:
+            await compare(site, rounds, share)
+            await whole(site, rounds, share)
+
+
+asyncio.run(main())

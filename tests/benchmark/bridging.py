@@ -1,0 +1,52 @@
+"""The whole bridge as one process: CPU for each request, and its peak memory, from topic to topic."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+
+import asyncpg
+import psutil
+
+from tests.benchmark.ground import Ground, Reading, Watch
+from tests.benchmark.workload import fill
+from tests.support.service import Service, run_logged
+
+PUBLISHED = "SELECT coalesce(sum(requests), 0) FROM batch WHERE state = 'published'"
+PYTHON = ("-m", "penstock", "migrate")
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeReading:
+    """CPU and time of a run, and the most memory that the process held."""
+
+    reading: Reading
+    peak_bytes: int
+    cpu_seconds_idle: float
+
+
+async def bridge(ground: Ground, count: int, size_bytes: int) -> BridgeReading:
+    """Answer ``count`` requests that are there when the service has started."""
+    topic = await ground.topic("requests")
+    environment = await ground.environment(topic)
+    log = ground.folder / f"{topic}.log"
+    await (await run_logged([sys.executable, *PYTHON], log, environment)).wait()
+    async with Service(log, environment) as service:
+        process = psutil.Process(service.pid)
+        idle = cpu(process)
+        watch = Watch()
+        await fill(ground.kafka.bootstrap_servers, topic, count, size_bytes)
+        connection = await asyncpg.connect(environment["PENSTOCK_POSTGRES_DSN"])
+        peak = 0
+        while await connection.fetchval(PUBLISHED) < count:
+            peak = max(peak, process.memory_info().rss)
+            await asyncio.sleep(0.05)
+        await connection.close()
+        used = cpu(process) - idle
+        wall = watch.read(count).wall_seconds
+    return BridgeReading(Reading(count, wall, used), peak, idle)
+
+
+def cpu(process: psutil.Process) -> float:
+    """CPU time of a process, in seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
