@@ -58,6 +58,21 @@ RECORD_BYTES = 1024 * 1024
 """Kafka's default `max.message.bytes`, where a topic's own cannot be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What the brokers say at start.
+
+    Args:
+        cluster: its id and the topics.
+        record_bytes_max: the largest record of each topic that is written.
+        retention_seconds: of each request topic that has a limit.
+    """
+
+    cluster: Cluster
+    record_bytes_max: dict[str, int]
+    retention_seconds: dict[str, float]
+
+
 @dataclass(slots=True)
 class Service:
     """One replica.
@@ -90,14 +105,14 @@ class Service:
             stack.push_async_callback(http.stop)
             database = await stack.enter_async_context(opened(self.settings))
             await require_schema(database)
-            cluster, limits = await self.bind(database)
+            bound = await self.bind(database)
             spool = Spool(self.settings.spool, self.replica)
             spool.open()
             stack.callback(spool.close)
             client = ProviderClient(self.settings.provider)
             stack.push_async_callback(client.close)
             keeper = LeaseKeeper(self.stop_keeper, LeaseStore(database, self.replica, self.settings.lease.seconds))
-            parts = self.compose(database, cluster, limits, spool, client, keeper)
+            parts = self.compose(database, bound, spool, client, keeper)
             metrics.build_info.labels(__version__, self.settings.deployment).set(1)
             log.info("service.started", replica=str(self.replica), stages=sorted(self.stages), port=port)
             self.started = True
@@ -163,11 +178,11 @@ class Service:
             return "dead-letters"
         return self.lanes.policy(key).name or "other"
 
-    async def bind(self, database: Database) -> tuple[Cluster, dict[str, int]]:
+    async def bind(self, database: Database) -> Bound:
         """Hold the deployment against the cluster and topics it was first started with (B4).
 
-        Returns:
-            The cluster, and the largest record of each topic that is written.
+        Raises:
+            ConfigurationError: topics are missing or set wrong, or the database belongs elsewhere.
         """
         kafka = self.settings.kafka
         written = {*self.lanes.topics(kafka.result_topic), kafka.dead_letter_topic}
@@ -176,12 +191,9 @@ class Service:
             cluster = await topics.describe(wanted)
             if missing := sorted(wanted - cluster.topics.keys()):
                 raise ConfigurationError(f"topics are missing: {', '.join(missing)}; penstock check --create-topics")
-            limits = {}
-            for topic in written:
-                configs = await topics.configs(topic)
-                limits[topic] = int(configs.get("max.message.bytes") or RECORD_BYTES)
+            configs = {topic: await topics.configs(topic) for topic in wanted}
             ledger = cluster.topics[kafka.ledger_topic]
-            if (await topics.configs(ledger.name)).get("cleanup.policy") != "compact":
+            if configs[ledger.name].get("cleanup.policy") != "compact":
                 raise ConfigurationError(f"{ledger.name} must have cleanup.policy=compact and nothing else")
         if ledger.partitions < self.settings.publisher.slots:
             raise ConfigurationError(
@@ -189,19 +201,26 @@ class Service:
                 f"{self.settings.publisher.slots}"
             )
         await DeploymentStore(database).bind(self.settings.deployment, cluster.id, ledger.id, ledger.partitions)
-        return cluster, limits
+        return Bound(
+            cluster,
+            {topic: int(configs[topic].get("max.message.bytes") or RECORD_BYTES) for topic in written},
+            {
+                topic: milliseconds / 1000
+                for topic in kafka.request_topics
+                if (milliseconds := int(configs[topic].get("retention.ms") or -1)) > 0
+            },
+        )
 
     def compose(
         self,
         database: Database,
-        cluster: Cluster,
-        limits: dict[str, int],
+        bound: Bound,
         spool: Spool,
         client: ProviderClient,
         keeper: LeaseKeeper,
     ) -> list[Stage]:
         """Every stage that runs here, with just what it needs."""
-        settings = self.settings
+        settings, cluster = self.settings, bound.cluster
         reader = ChunkReader(database)
         census = Census(
             self.drain,
@@ -218,6 +237,7 @@ class Service:
                 settings.kafka.start_at,
                 self.rules(),
                 IntakeStore(database, cluster.id),
+                bound.retention_seconds,
                 lambda: RequestConsumer(
                     settings.kafka,
                     settings.group,
@@ -278,8 +298,9 @@ class Service:
                         spool,
                         self.lanes,
                         self.lane_label,
+                        settings.publisher.file_gone_seconds,
                     ),
-                    limits,
+                    bound.record_bytes_max,
                 ),
                 deployment=settings.deployment,
                 replica=self.replica,

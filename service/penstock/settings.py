@@ -156,6 +156,11 @@ class PublisherSettings(Section):
     slots_held_max: int = Field(4, ge=1, description="Slots that one replica works at a time.")
     transaction_records_max: int = Field(10_000, ge=1, description="Results of one transaction, at most.")
     transaction_bytes_max: int = Field(32 * 1024 * 1024, ge=1024, description="Bytes of one transaction, about.")
+    file_gone_seconds: float = Field(
+        600.0,
+        ge=0,
+        description="An output file that is missing for so long is taken as lost; its lines are sent again.",
+    )
     transaction_timeout_seconds: float = Field(60.0, ge=3, description="The broker aborts a transaction after this.")
 
 

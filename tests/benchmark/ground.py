@@ -109,12 +109,12 @@ async def parts(environment: dict[str, str]) -> AsyncIterator[Parts]:
     service = Service(settings, lanes=settings.read_lanes())
     async with opened(settings) as database:
         await migrate(database)
-        cluster, limits = await service.bind(database)
+        bound = await service.bind(database)
         spool = Spool(settings.spool, service.replica)
         spool.open()
         client = ProviderClient(settings.provider)
         keeper = LeaseKeeper(service.stop_keeper, LeaseStore(database, service.replica, settings.lease.seconds))
-        stages = service.compose(database, cluster, limits, spool, client, keeper)
+        stages = service.compose(database, bound, spool, client, keeper)
         keeping = asyncio.create_task(keeper.run())
         try:
             yield Parts(service, database, keeper, {stage.name: stage for stage in stages})

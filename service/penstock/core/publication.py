@@ -31,6 +31,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes
     headers: Headers
+    dead: str | None = None
+    """The reason code of a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,8 @@ class Publication:
         if outcome is Outcome.DEAD_LETTER:
             code, reason = manifest.reasons[index]
             value = lines[index] if lines is not None else b""
-            return self.dead_letter(
-                manifest, index, value, dead_letter_headers(manifest, index, code, reason, "intake")
-            )
+            headers = dead_letter_headers(manifest, index, code, reason, "intake")
+            return self.dead_letter(manifest, index, code, value, headers)
         topic = manifest.result_topics[index]
         value = self.value(manifest, index, position, outcome)
         headers = result_headers(manifest, index, batch_headers)
@@ -110,7 +111,7 @@ class Publication:
         if outcome in FROM_FILE:
             file_id, place = self.place_of(position)
             dead += [("penstock.provider.file", file_id.encode()), ("penstock.provider.byte", str(place).encode())]
-        return self.dead_letter(manifest, index, line, dead)
+        return self.dead_letter(manifest, index, "result_too_large", line, dead)
 
     def value(self, manifest: Manifest, index: int, position: int, outcome: Outcome) -> bytes:
         """The result's value."""
@@ -123,13 +124,13 @@ class Publication:
         verdict = self.decision
         return error_value(manifest.result_id(index), custom_id, verdict.verdict_code, verdict.verdict_message)
 
-    def dead_letter(self, manifest: Manifest, index: int, value: bytes, headers: Headers) -> Record:
+    def dead_letter(self, manifest: Manifest, index: int, code: str, value: bytes, headers: Headers) -> Record:
         """A dead letter, cut to what its topic takes."""
         key = manifest.keys[index]
         if record_bytes(key, value, headers) > self.limits[self.dead_letter_topic]:
             value, more = truncated(value)
             headers = [*headers, *more]
-        return Record(self.dead_letter_topic, key, value, headers)
+        return Record(self.dead_letter_topic, key, value, headers, code)
 
 
 def may_overflow(value_bytes: int, limit: int) -> bool:

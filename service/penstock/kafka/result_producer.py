@@ -18,8 +18,8 @@ LINGER_MS = 5
 PARTITIONER = DefaultPartitioner()
 
 Headers = Sequence[tuple[str, bytes | None]]
-Outgoing = tuple[str, bytes | None, bytes | None, Headers]
-"""Topic, key, value, headers."""
+Outgoing = tuple[str, bytes | None, bytes | None, Headers, str | None]
+"""Topic, key, value, headers, and what the client does not read."""
 Full = tuple[str, int, Any]
 """Topic, partition, builder."""
 
@@ -95,7 +95,7 @@ class ResultProducer:
         """
         now = int(time.time() * 1000)
         full = []
-        for topic, key, value, headers in records:
+        for topic, key, value, headers, _ in records:
             if topic not in self.partitions:
                 raise UnknownTopicOrPartitionError(topic)
             partition = partition_of(key, self.partitions[topic], fallback)

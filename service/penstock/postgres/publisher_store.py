@@ -64,17 +64,18 @@ class PublisherStore:
             await connection.execute("record_position", batch_id, next_position)
 
     @failpoint("publisher.mark")
-    async def mark(self, lease: Held, batch_id: uuid.UUID, *, keep_files: bool) -> None:
+    async def mark(self, lease: Held, batch_id: uuid.UUID, position: int, *, keep_files: bool) -> None:
         """Mark a batch published, and close the chunks that no open batch needs.
 
         Args:
             lease: of the slot.
             batch_id: the batch.
+            position: up to where the ledger says it is published; 0 when it had nothing to publish.
             keep_files: a dead letter names its output file, which is kept until it expires by itself (P8).
         """
         async with self.database.transaction(lease) as connection:
             await lock_batch(connection, batch_id, BatchState.DECIDED)
-            await connection.execute("move_to_published", batch_id, keep_files)
+            await connection.execute("move_to_published", batch_id, keep_files, position)
             await connection.fetch("lock_chunks", batch_id)
             await connection.execute("close_chunks", batch_id)
 

@@ -14,7 +14,7 @@ from penstock.core.token import expected
 from penstock.core.window import ChunkSummary, Part, Size, WindowLimits, fill
 from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
 from penstock.postgres.database import Connection, Database, Held, columns
-from penstock.postgres.window_store import Birth, read_manifest, request_sizes, split_batch
+from penstock.postgres.window_store import Birth, measure, read_manifest, request_sizes, split_batch
 from penstock.telemetry.failpoint import failpoint
 
 
@@ -148,9 +148,14 @@ class SubmitterStore:
                 batch = await load_batch(connection, row["id"])
                 now = await connection.value("database_clock")
                 pieces = await split_by_deadline(connection, batch.parts, now)
-                await split_batch(connection, batch.id, self.birth(batch), pieces)
+                if all(verdict is None for _, verdict in pieces):
+                    # A chunk's deadline is that of all its requests; the earliest may be in another batch.
+                    _, deadline_at = await measure(connection, batch.parts)
+                    await connection.execute("correct_deadline", batch.id, deadline_at)
+                else:
+                    await split_batch(connection, batch.id, self.birth(batch), pieces)
+                    expired += 1
                 await connection.execute("release_lease", f"batch/{row['id']}", epoch)
-                expired += 1
         return expired
 
     @failpoint("submitter.store_file")

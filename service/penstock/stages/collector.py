@@ -45,10 +45,6 @@ log = structlog.get_logger()
 READ_BYTES = 4 * 1024 * 1024
 AGREE_SECONDS = 120.0
 """Two downloads this far apart that agree are believed, whatever size the provider names (W2)."""
-GONE_SECONDS = 600.0
-"""A paid file that answers 404 for so long is gone (W4)."""
-OUTPUT_LINE_BYTES = 4096
-"""First guess of an output line, for the spool's budget."""
 
 
 @dataclass(slots=True)
@@ -77,6 +73,7 @@ class Collector:
     spool: Spool
     lanes: Lanes
     lane_label: Callable[[LaneKey], str]
+    file_gone_seconds: float
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -88,7 +85,7 @@ class Collector:
         """
         spooled = Spooled([], Reconciliation(locate(batch.parts), batch.size.requests))
         async with AsyncExitStack() as stack:
-            for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for file_id in await self.file_ids(batch):
                 size_bytes = await self.file_bytes(file_id)
                 if size_bytes is None:
                     continue
@@ -112,13 +109,33 @@ class Collector:
         try:
             size_bytes = await self.client.file_bytes(file_id)
         except ProviderMissing:
-            suspicion = self.suspicions.setdefault(f"404/{file_id}", Suspicion(time.monotonic()))
-            if time.monotonic() - suspicion.since < GONE_SECONDS:
+            if not self.proven(file_id):
                 raise
             log.error("file.gone", file=file_id)  # noqa: TRY400 - the provider's words say it all
             return None
-        self.suspicions.pop(f"404/{file_id}", None)
         return size_bytes
+
+    def proven(self, missing: str) -> bool:
+        """Whether something has been missing for so long that it will not come any more."""
+        suspicion = self.suspicions.setdefault(f"missing/{missing}", Suspicion(time.monotonic()))
+        return time.monotonic() - suspicion.since >= self.file_gone_seconds
+
+    async def file_ids(self, batch: BatchRow) -> list[str]:
+        """The batch's output and error file.
+
+        A completed batch without any file is odd: it is asked again before all its lines are taken as missing.
+
+        Raises:
+            ProviderUnavailable: it may still get them.
+        """
+        known = [each for each in (batch.output_file_id, batch.error_file_id) if each]
+        if known or batch.provider_status != "completed" or batch.provider_batch_id is None:
+            return known
+        fresh = await self.client.retrieve(batch.provider_batch_id)
+        known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
+        if not known and not self.proven(batch.provider_batch_id):
+            raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
+        return known
 
     async def download(self, file_id: str, path: Path, size_bytes: int, lease: Lease) -> None:
         """Stream a file to disk, and believe it only when it is whole (W2).

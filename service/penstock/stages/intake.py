@@ -5,14 +5,15 @@ is stored while the next is filled.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
@@ -40,6 +41,8 @@ class Assigned:
     place: Place
     source: Source
     handed_on: int
+    timestamp: float = 0.0
+    """Kafka's time of the last record handed on, Unix seconds; 0 when there was none."""
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class Intake(Stage):
         start_at: `earliest` or `latest`, for partitions never seen.
         rules: what messages are validated against.
         store: positions and chunks.
+        retention_seconds: of each topic that has a limit.
         consumer: makes a new consumer; called again after a failure that the old one may not survive.
         lane_label: a lane's name in metrics.
     """
@@ -81,6 +85,7 @@ class Intake(Stage):
         start_at: str,
         rules: Rules,
         store: IntakeStore,
+        retention_seconds: Mapping[str, float],
         consumer: Callable[[], RequestConsumer],
         lane_label: Callable[[LaneKey], str],
     ) -> None:
@@ -89,6 +94,7 @@ class Intake(Stage):
         self.start_at = start_at
         self.rules = rules
         self.store = store
+        self.retention_seconds = retention_seconds
         self.make_consumer = consumer
         self.lane_label = lane_label
         self.consumer: RequestConsumer | None = None
@@ -124,6 +130,8 @@ class Intake(Stage):
             await self.halt_out_of_range(error)
         except BaseException as error:
             await self.discard(type(error).__name__)
+            if isinstance(error, KafkaError) and self.failures:
+                await self.drop_consumer()  # a client can be beyond repair
             raise
         return 0.0
 
@@ -163,6 +171,7 @@ class Intake(Stage):
             mine = self.assigned[partition]
             spans[mine.place] = Span(mine.handed_on, records[-1].offset + 1)
             mine.handed_on = records[-1].offset + 1
+            mine.timestamp = records[-1].timestamp / 1000
         return spans
 
     async def store_polled(self, consumer: RequestConsumer, polled: Polled, spans: dict[Place, Span]) -> None:
@@ -208,8 +217,11 @@ class Intake(Stage):
             storing.cancel()
             await asyncio.gather(storing, return_exceptions=True)
         metrics.intake_resets.labels(cause).inc()
-        if self.failures >= 2 and self.consumer is not None:  # noqa: PLR2004 - a client can be beyond repair
-            consumer, self.consumer = self.consumer, None
+
+    async def drop_consumer(self) -> None:
+        """Leave the group; the next round makes a new consumer."""
+        consumer, self.consumer = self.consumer, None
+        if consumer is not None:
             await consumer.stop()
 
     async def reset(self, consumer: RequestConsumer, cause: str) -> None:
@@ -218,6 +230,7 @@ class Intake(Stage):
             await self.discard(cause)
         assignments = consumer.assignments
         partitions = consumer.assigned()
+        await self.stay_in_group(consumer, partitions)
         cluster = await consumer.describe()
         places = {each: Place(cluster.topics[each.topic].id, each.partition) for each in partitions}
         committed = await consumer.committed(partitions) if partitions else {}
@@ -232,7 +245,7 @@ class Intake(Stage):
                 continue
             consumer.seek(partition, stand.position)
             self.assigned[partition] = Assigned(place, source, stand.position)
-        consumer.pause(self.halted)
+        consumer.resume(self.assigned)
         self.paused_topics = frozenset()
         self.checked_at = 0.0
         self.clock_offset = await self.store.database_clock() - time.monotonic()
@@ -240,6 +253,12 @@ class Intake(Stage):
         self.seen_assignments = assignments
         metrics.partitions_assigned.set(len(partitions))
         log.info("partitions.assigned", partitions=len(partitions), halted=len(self.halted))
+
+    async def stay_in_group(self, consumer: RequestConsumer, partitions: set[TopicPartition]) -> None:
+        """Poll with everything paused: while Postgres is away, the group shall not take us for dead."""
+        consumer.pause(partitions)
+        with contextlib.suppress(KafkaError):
+            await consumer.poll(1, 0.0)
 
     async def first_stands(
         self, consumer: RequestConsumer, places: dict[TopicPartition, Place], committed: dict[TopicPartition, int]
@@ -311,20 +330,25 @@ class Intake(Stage):
             self.seen_assignments = None  # an operator may have resumed what was halted
 
     def measure(self, consumer: RequestConsumer) -> None:
-        """Lag of this replica's partitions."""
+        """Lag of this replica's partitions, and how much of the topics' retention the oldest unstored record has."""
         lag: dict[str, int] = {}
+        headroom: dict[str, float] = {}
         for partition, mine in self.assigned.items():
-            end = consumer.high_watermark(partition)
-            lag[partition.topic] = lag.get(partition.topic, 0) + max(0, (end or mine.handed_on) - mine.handed_on)
+            topic = partition.topic
+            behind = max(0, (consumer.high_watermark(partition) or mine.handed_on) - mine.handed_on)
+            lag[topic] = lag.get(topic, 0) + behind
+            retention = self.retention_seconds.get(topic)
+            if behind and mine.timestamp and retention:
+                left = 1.0 - max(0.0, time.time() - mine.timestamp) / retention
+                headroom[topic] = min(headroom.get(topic, 1.0), max(left, 0.0))
         for topic, records in lag.items():
             metrics.consumer_lag.labels(topic).set(records)
+            metrics.retention_headroom.labels(topic).set(headroom.get(topic, 1.0))
 
     async def close(self) -> None:
         """Leave the group; what is in flight is dropped, it is still in Kafka."""
         await self.discard("close")
-        consumer, self.consumer = self.consumer, None
-        if consumer is not None:
-            await consumer.stop()
+        await self.drop_consumer()
 
 
 def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int | None) -> str | None:

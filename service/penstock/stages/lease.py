@@ -109,6 +109,10 @@ class LeaseKeeper(Stage):
                 metrics.leases_lost.labels(lease.name.partition("/")[0]).inc()
         return self.store.seconds / 4
 
+    async def guarded_round(self) -> float:
+        """A round that failed is tried again before the leases run out."""
+        return min(await super().guarded_round(), self.store.seconds / 4)
+
     async def standing(self, name: str, current: Lease | None) -> Lease | None:
         """The lease of a standing role: the one that is held, or a new one, or None while another replica has it."""
         if current is not None and current.held:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -188,7 +189,7 @@ class SlotSession:
                 position = await self.transaction(batch, decision_id, publication, spooled, position)
         least = min(self.tools.limits.values())
         keep = spooled is not None and any(may_overflow(length, least) for length in spooled.lines.lengths)
-        await self.store.mark(self.lease, batch.id, keep_files=keep)
+        await self.store.mark(self.lease, batch.id, position, keep_files=keep)
         self.published(batch, decision)
 
     def publication(
@@ -233,6 +234,7 @@ class SlotSession:
         await self.begin()
         records = size_bytes = 0
         latencies: list[float] = []
+        dead: Counter[str] = Counter()
         async for manifest, part, start, lines in self.parts(batch, spooled, publication, position):
             while position < start + part.requests:
                 last = min(position + SLICE, start + part.requests)
@@ -246,6 +248,7 @@ class SlotSession:
                 latencies += [now - manifest.received[part.first + p - start] for p in range(position, last)]
                 position = last
                 records += len(built)
+                dead.update(each.dead for each in built if each.dead)
                 size_bytes += sum(len(each.value) for each in built)
                 self.lease.progress()
                 full = records >= settings.transaction_records_max or size_bytes >= settings.transaction_bytes_max
@@ -258,6 +261,8 @@ class SlotSession:
         await self.write_ledger([(key, value)])
         await self.commit()
         metrics.result_latency.observe_many(batch.key.endpoint, (max(0.0, each) for each in latencies))
+        for reason, count in dead.items():
+            metrics.dead_letters_published.labels(reason).inc(count)
         await self.store.record(self.lease, batch.id, position)
         return position
 
@@ -309,9 +314,7 @@ class SlotSession:
         label = self.tools.collector.lane_label(batch.key)
         counts = {each.name.lower(): decision.outcomes.count(each) for each in Outcome if each in decision.outcomes}
         for name, count in counts.items():
-            if name == "dead_letter":
-                metrics.dead_letters_published.labels("rejected").inc(count)
-            elif name not in ("retry", "resend"):
+            if name not in ("retry", "resend", "dead_letter"):
                 metrics.results_published.labels(label, name).inc(count)
         metrics.batches_published.labels(label).inc()
         if batch.ended_at:

@@ -121,7 +121,7 @@ class Submitter(Stage):
         async with self.keeper.holding(lease):
             try:
                 if batch.state is BatchState.CREATING:
-                    await self.look_up(claim, lease)
+                    await self.resolve(claim, lease)
                     return
                 file_id = batch.file_id or await self.upload(batch, lease, first=claim.epoch == 1)
                 await self.create(batch, lease, file_id)
@@ -213,6 +213,14 @@ class Submitter(Stage):
         await self.store.refused(lease, batch.id, intents, "refused", again)
         if definite and batch.refusals + 1 >= REFUSALS_MAX:
             await self.store.answer(lease, batch.id, Verdict(error.code, error.detail))
+
+    async def resolve(self, claim: Claim, lease: Lease) -> None:
+        """Look a create in doubt up, now or, when the provider does not answer, later."""
+        try:
+            await self.look_up(claim, lease)
+        except ProviderError as error:
+            log.warning("create.unresolved", batch=str(claim.batch.id), error=str(error))
+            await self.store.looked_up(lease, claim.batch.id)
 
     async def look_up(self, claim: Claim, lease: Lease) -> None:
         """Find out whether a lost create made a batch, before anything is created again (B2, B3)."""

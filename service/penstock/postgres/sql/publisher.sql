@@ -29,9 +29,9 @@ UPDATE batch SET next_position = greatest(next_position, $2) WHERE id = $1 AND s
 SELECT 1 FROM chunk WHERE id IN (SELECT chunk_id FROM part WHERE batch_id = $1) ORDER BY id FOR UPDATE;
 
 -- name: move_to_published
-UPDATE batch SET state = 'published', published_at = clock_timestamp(),
+UPDATE batch SET state = 'published', published_at = clock_timestamp(), next_position = greatest(next_position, $3),
     files_removed_at = CASE WHEN file_id IS NULL OR $2 THEN clock_timestamp() END,
-    ledger_cleared_at = CASE WHEN next_position = 0 THEN clock_timestamp() END
+    ledger_cleared_at = CASE WHEN greatest(next_position, $3) = 0 THEN clock_timestamp() END
 WHERE id = $1;
 
 -- name: close_chunks

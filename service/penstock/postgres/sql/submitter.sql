@@ -125,6 +125,9 @@ SET state = 'sealed', not_before = clock_timestamp() + make_interval(secs => $2)
     provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL
 WHERE id = $1;
 
+-- name: correct_deadline
+UPDATE batch SET deadline_at = $2 WHERE id = $1;
+
 -- name: move_to_split
 UPDATE batch SET state = 'split' WHERE id = $1;
 

@@ -52,9 +52,6 @@ INSERT INTO part (batch_id, ordinal, chunk_id, first, requests)
 SELECT $1, ordinal, chunk_id, first, requests
 FROM unnest($2::integer[], $3::uuid[], $4::integer[], $5::integer[]) AS p (ordinal, chunk_id, first, requests);
 
--- name: chunk_deadlines
-SELECT id, deadline_at FROM chunk WHERE id = ANY($1::uuid[]);
-
 -- name: manifest_of
 SELECT m.body FROM chunk AS c JOIN manifest AS m ON m.turn = c.manifest_turn AND m.chunk_id = c.id WHERE c.id = $1;
 
