@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import check, run, send
+from penstock.cli import check, demo, run, send
 
 app = typer.Typer(
     name="penstock",
@@ -15,3 +15,4 @@ app.command()(run.run)
 app.command()(run.migrate)
 app.command()(check.check)
 app.command()(send.send)
+app.command()(demo.demo)

@@ -1,0 +1,139 @@
+"""The demonstration from the first process to the last line of its report."""
+
+import asyncio
+import shlex
+import signal
+import tempfile
+from pathlib import Path
+
+from rich.markup import escape
+
+from penstock.demo.corpus import broken_lines, request_lines, subjects
+from penstock.demo.progress import Progress
+from penstock.demo.report import show_report, show_samples
+from penstock.demo.screen import Screen
+from penstock.demo.stack import Stack, running
+from penstock.demo.tally import Tally
+from penstock.embedded.server import ServerError
+from penstock.kafka.request_producer import RequestProducer
+from penstock.postgres.report_store import ReportStore
+
+SEND_SECONDS = 8.0
+"""The requests are spread over this time, so that windows can be seen to fill."""
+SLICES = 80
+STALL_SECONDS = 60.0
+"""With the simulator, nothing takes so long: then something is wrong."""
+PROVIDER_STALL_SECONDS = 26 * 3600.0
+"""A real provider may take its 24 hours."""
+ALIVE_SECONDS = 1.0
+
+
+class Demonstration:
+    """One run.
+
+    Args:
+        input_file: the user's own Batch API file; None takes the standard library's documentation.
+        keep: leave everything running at the end, until a signal.
+    """
+
+    def __init__(self, input_file: Path | None, *, keep: bool) -> None:
+        self.input_file = input_file
+        self.keep = keep
+        self.screen = Screen()
+
+    async def run(self) -> bool:
+        """Run to the end; returns whether every request came back exactly once.
+
+        Raises:
+            ServerError, OSError, PenstockError: something could not be started or has ended.
+        """
+        with tempfile.TemporaryDirectory(prefix="penstock-demo-", ignore_cleanup_errors=True) as folder:
+            reading = asyncio.create_task(asyncio.to_thread(self.read_lines))
+            try:
+                async with running(Path(folder), self.screen.say) as stack:
+                    passed = await self.demonstrate(stack, *await reading)
+                    if self.keep:
+                        await self.stay(stack)
+            finally:
+                reading.cancel()
+        return passed
+
+    def read_lines(self) -> tuple[list[bytes], int | None]:
+        """What to send, and how many of those cannot be requests, if that is known; blocking."""
+        if self.input_file is not None:
+            lines = [line.strip() for line in self.input_file.read_bytes().split(b"\n")]
+            return [line for line in lines if line], None
+        broken = broken_lines()
+        return [*request_lines(subjects()), *broken], len(broken)
+
+    async def demonstrate(self, stack: Stack, lines: list[bytes], broken: int | None) -> bool:
+        """Send, watch, and judge."""
+        self.screen.say(f"{len(lines):,} requests go to {stack.settings.kafka.request_topics[0]}")
+        tally = Tally(stack.settings.kafka, stack.cluster)
+        progress = Progress(tally, stack.settings.read_lanes(), len(lines))
+        stall_seconds = STALL_SECONDS if stack.simulator else PROVIDER_STALL_SECONDS
+        async with tally.reader() as reader:
+            async with asyncio.TaskGroup() as group:
+                sending = self.send(stack, lines, progress)
+                beside = [
+                    group.create_task(each)
+                    for each in (sending, tally.follow(reader), self.screen.follow(progress), stand_by(stack))
+                ]
+                await progress.watch(ReportStore(stack.database), stall_seconds)
+                for task in beside:
+                    task.cancel()
+            await tally.finish(reader)
+        show_samples(self.screen, tally)
+        show_report(self.screen, progress)
+        faults = [*tally.faults(len(lines), broken), *stack.service.alerts()]
+        for each in faults:
+            self.screen.show(f"[bold red]✗[/] {escape(each)}")
+        if not faults:
+            self.screen.show("[bold green]✓[/] every request came back exactly once")
+        return not faults
+
+    async def send(self, stack: Stack, lines: list[bytes], progress: Progress) -> None:
+        """Send the lines, spread over some seconds, while the progress is watched."""
+        size = max(1, len(lines) // SLICES)
+        async with RequestProducer(stack.settings.kafka, progress.tally.request_topic, keyed=True) as producer:
+            for start in range(0, len(lines), size):
+                for line in lines[start : start + size]:
+                    await producer.send(line)
+                await producer.flush()
+                progress.sent = min(start + size, len(lines))
+                await asyncio.sleep(SEND_SECONDS / SLICES)
+
+    async def stay(self, stack: Stack) -> None:
+        """Leave everything running until a signal, and say how to reach it."""
+        simulator = f"Simulator {stack.simulator.url} (faults: PUT /control/faults)" if stack.simulator else ""
+        self.screen.show(f"\nMetrics   {stack.service.url}/metrics\n{simulator}")
+        self.screen.show("\nIn another terminal, to use penstock send, tail, status, batches, find:\n")
+        for name, value in sorted(stack.environment.items()):
+            self.screen.show(escape(f"export {name}={shlex.quote(value)}"))
+        self.screen.show("\nCtrl-C ends everything.")
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await ended.wait()
+
+
+async def stand_by(stack: Stack) -> None:
+    """Watch over the processes, for ever.
+
+    Raises:
+        ServerError: one has ended by itself.
+    """
+    while True:
+        await asyncio.sleep(ALIVE_SECONDS)
+        for each in stack.processes:
+            if not each.is_running:
+                raise ServerError(f"{each.name} has ended:\n{each.log_tail()}")
+
+
+async def demonstrate(input_file: Path | None, *, keep: bool) -> bool:
+    """Run the demonstration; SIGTERM and SIGHUP end it as Ctrl-C does, and nothing outlives it."""
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await Demonstration(input_file, keep=keep).run()

@@ -1,0 +1,69 @@
+"""The closing report: what went in, what came out, how long it took, what it cost."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from penstock.demo.progress import Progress
+from penstock.demo.screen import Screen, shortened
+from penstock.demo.tally import Tally
+
+VECTOR_SHOWN = 3
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value that this share of an ordered sequence does not exceed."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+def show_samples(screen: Screen, tally: Tally) -> None:
+    """One result of each model, and every kind of dead letter."""
+    made = Table("custom_id", "model", "answer", title="Some results", title_justify="left", box=None, pad_edge=False)
+    for model, (custom_id, body) in sorted(tally.samples.items()):
+        made.add_row(shortened(custom_id), model, shortened(excerpt(json.loads(body))))
+    screen.show(made)
+    screen.show("")
+    reasons = sorted({each.reason for each in tally.dead_letters})
+    if reasons:
+        screen.show("[bold]Dead letters say what to mend[/]")
+    for reason in reasons:
+        screen.show(f"  {reason}")
+    screen.show("")
+
+
+def excerpt(body: dict[str, Any]) -> str:
+    """The heart of a response's body."""
+    if choices := body.get("choices"):
+        choice = choices[0]
+        return str(choice["message"]["content"] if "message" in choice else choice.get("text"))
+    if body.get("object") == "list" and body.get("data"):
+        vector = body["data"][0].get("embedding", [])
+        numbers = ", ".join(f"{number:.3f}" for number in vector[:VECTOR_SHOWN]) if isinstance(vector, list) else "…"
+        return f"a vector: {numbers}, …"
+    if results := body.get("results"):
+        return "flagged" if results[0].get("flagged") else "not flagged"
+    return json.dumps(body.get("output", body))
+
+
+def show_report(screen: Screen, progress: Progress) -> None:
+    """The figures."""
+    tally, totals = progress.tally, progress.totals
+    latencies = tally.latencies_seconds()
+    dead = len(tally.dead_letters)
+    errors = f", {tally.errors:,} of them errors" if tally.errors else ""
+    cost, saved = float(totals.get("cost_usd", 0.0)), progress.saved_usd
+    made = Table.grid(padding=(0, 2))
+    for name, text in (
+        ("requests in", f"{len(tally.requests):,}"),
+        ("results out", f"{len(tally.answers) - dead:,}{errors}"),
+        ("dead letters", f"{dead:,}"),
+        ("batches", f"{totals.get('batches_published', 0):,}"),
+        ("latency", f"median {percentile(latencies, 0.5):.1f} s, p99 {percentile(latencies, 0.99):.1f} s"),
+        ("tokens", f"{totals.get('input_tokens', 0):,} in, {totals.get('output_tokens', 0):,} out"),
+        ("cost", f"${cost:.4f} by batch, ${cost + saved:.4f} one by one: ${saved:.4f} saved"),
+    ):
+        made.add_row(f"[bold]{name}[/]", text)
+    screen.show(made)
+    screen.show("")
