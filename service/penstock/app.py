@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -227,7 +226,7 @@ class Service:
             ReportStore(database),
             keeper,
             generation=settings.generation,
-            lanes_sha256=hashlib.sha256(repr(self.lanes).encode()).digest(),
+            lanes=self.lanes,
             lane_label=self.lane_label,
         )
         makers: dict[str, Callable[[], Stage]] = {

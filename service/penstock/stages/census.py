@@ -1,11 +1,12 @@
 """The census: who is alive with which limits, and, by lease, the cluster-wide gauges that one replica reads for all."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
 import structlog
 
-from penstock.core.lane import LaneKey
+from penstock.core.lane import LaneKey, Lanes
 from penstock.postgres.report_store import ReportStore
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
@@ -33,14 +34,15 @@ class Census(Stage):
         keeper: LeaseKeeper,
         *,
         generation: int,
-        lanes_sha256: bytes,
+        lanes: Lanes,
         lane_label: Callable[[LaneKey], str],
     ) -> None:
         super().__init__(drain)
         self.store = store
         self.keeper = keeper
         self.generation = generation
-        self.lanes_sha256 = lanes_sha256
+        self.lanes = lanes
+        self.lanes_sha256 = hashlib.sha256(repr(lanes).encode()).digest()
         self.lane_label = lane_label
         self.newest = True
         self.lease: Lease | None = None
@@ -85,8 +87,10 @@ class Census(Stage):
             metrics.provider_batches.labels(status).set(count)
         for key, tokens in report.enqueued.items():
             metrics.enqueued_tokens.labels(self.lane_label(key)).inc(tokens)
-        for key, limit in report.limits.items():
-            metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
+        for key in report.enqueued:
+            limit = self.lanes.policy(key).enqueued_tokens_max or report.limits.get(key)
+            if limit is not None:
+                metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
         metrics.in_doubt_creates.set(report.in_doubt)
         metrics.in_doubt_age.set(report.in_doubt_age_seconds)
         for stage, work in report.actionable.items():

@@ -81,6 +81,7 @@ class Publisher(Stage):
                 log.error("slot.halted", slot=slot, reason=str(error), mend="docs/operations.md, a halted slot")  # noqa: TRY400 - no trace helps
             except TRANSIENT as error:
                 metrics.producers_fenced.inc()
+                metrics.transactions_aborted.inc(session.open)
                 log.warning("slot.lost", slot=slot, error=describe(error))
             else:
                 self.waiting[slot] = time.monotonic() + (0.0 if finished else FAILURE_SECONDS)
