@@ -62,6 +62,11 @@ class IntakeStore:
             for row in rows
         }
 
+    @failpoint("intake.known_topics")
+    async def known_topics(self) -> frozenset[uuid.UUID]:
+        """Topics of which some partition has a position."""
+        return frozenset(row["topic_id"] for row in await self.database.fetch("known_topics", self.kafka_cluster_id))
+
     @failpoint("intake.halt_partition")
     async def halt_partition(self, place: Place, reason: str) -> None:
         """Remember that a partition is halted until an operator resumes it (I4, I6)."""

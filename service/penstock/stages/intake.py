@@ -268,8 +268,11 @@ class Intake(Stage):
         fresh = [each for each, place in places.items() if place not in stands and each not in committed]
         if not fresh:
             return stands
-        ask = consumer.first_offsets if self.start_at == "earliest" else consumer.last_offsets
-        offsets = await ask(fresh)
+        known = await self.store.known_topics()
+        # What a topic grows by while we consume it is read whole, wherever a topic never seen would start.
+        grown = [each for each in fresh if self.start_at == "earliest" or places[each].topic_id in known]
+        offsets = await consumer.first_offsets(grown)
+        offsets |= await consumer.last_offsets(each for each in fresh if each not in offsets)
         await self.store.ensure_positions({places[each]: (each.topic, offsets[each]) for each in fresh})
         return await self.store.read_positions(places.values())
 

@@ -39,6 +39,7 @@ from penstock.telemetry import metrics
 log = structlog.get_logger()
 
 IDLE_SECONDS = 0.5
+GRANT_SECONDS = 0.5
 LOOK_UP_SECONDS = 20.0
 """A create in doubt is looked up this often."""
 LOOK_BACK = timedelta(minutes=10)
@@ -85,14 +86,13 @@ class Submitter(Stage):
         self.lanes = lanes
         self.deployment = deployment
         self.lane_label = lane_label
+        self.lease: Lease | None = None
+        self.granted_at = 0.0
         self.work: set[asyncio.Task[None]] = set()
 
     async def round(self) -> float:
         """Reserve, claim, submit; returns at once while there is more to claim."""
-        if self.census.newest:
-            for account, model in await self.store.models_waiting():
-                await self.store.reserve(account, model, self.limit_of)
-            await self.store.expire()
+        await self.grant()
         claimed = False
         while len(self.work) < self.settings.concurrency and not self.drain.is_set():
             asked_at = time.monotonic()
@@ -110,6 +110,20 @@ class Submitter(Stage):
                 raise errors[0]
             return 0.0
         return 0.0 if claimed else IDLE_SECONDS
+
+    async def grant(self) -> None:
+        """Twice a second, on one replica: reserve tokens for those who wait, and answer what waited too long."""
+        now = time.monotonic()
+        if not self.census.newest or now - self.granted_at < GRANT_SECONDS:
+            return
+        self.granted_at = now
+        self.lease = await self.keeper.standing("submitter", self.lease)
+        if self.lease is None:
+            return
+        for account, model in await self.store.models_waiting():
+            self.lease.progress()
+            await self.store.reserve(account, model, self.limit_of)
+        await self.store.expire()
 
     def limit_of(self, key: LaneKey, learned: int | None) -> int | None:
         """The enqueued-token limit in force for a model."""

@@ -10,6 +10,9 @@ FROM position AS p
 JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
 WHERE p.kafka_cluster_id = $1;
 
+-- name: known_topics
+SELECT DISTINCT topic_id FROM position WHERE kafka_cluster_id = $1;
+
 -- name: lock_positions
 SELECT p.topic_id, p.partition, p.position
 FROM position AS p
