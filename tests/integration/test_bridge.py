@@ -1,9 +1,32 @@
+"""The service between a real Kafka, a real Postgres and the simulator; the checker judges every run."""
+
+import json
 from collections import defaultdict
 from collections.abc import Iterable
+
+import pytest
 
 from tests.support.bridge import Bridge
 from tests.support.live_reader import Received
 from tests.support.request import chat, embedding, moderation
+
+TAKEOVER_SECONDS = 100.0
+"""The broker keeps a dead member's partitions for its session time, and a new member may have to join twice."""
+
+
+def origin(result: Received) -> tuple[int, int]:
+    """Partition and offset of the request."""
+    _, _, partition, offset = result.header("penstock-result-id").split("/")
+    return int(partition), int(offset)
+
+
+def runs(results: Iterable[Received]) -> dict[tuple[str, int, int], list[int]]:
+    """The requests' offsets as they were read, by batch, partition of the request and partition of the result."""
+    offsets = defaultdict(list)
+    for result in results:
+        partition, offset = origin(result)
+        offsets[result.header("penstock-batch-id"), partition, result.partition].append(offset)
+    return offsets
 
 
 async def test_requests_of_three_endpoints_are_answered_once_each(bridge: Bridge) -> None:
@@ -12,8 +35,147 @@ async def test_requests_of_three_endpoints_are_answered_once_each(bridge: Bridge
             lines = [make(f"{make.__name__}-{partition}-{n}") for n in range(20) for make in (chat, moderation)]
             lines += [embedding(f"embedding-{partition}-{n}", inputs=3) for n in range(20)]
             await bridge.produce(lines, partition=partition)
-        results = await bridge.results(180)
+        await bridge.results(180)
         report = await bridge.check()
-    assert len(results) == 180
+    assert (report["results"], report["executions"], report["seen"]) == (180, 180, 180)
     assert report["statuses"] == {"200": 180}
-    assert report["executions"] == 180
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_results_of_a_batch_come_in_the_order_of_its_requests(bridge: Bridge, keyed: bool) -> None:
+    async with bridge.service(intake_linger_seconds=1):
+        for n in range(150):
+            await bridge.produce([chat(f"request-{n}")], key=b"key %d" % (n % 5) if keyed else None)
+        results = await bridge.results(150)
+        await bridge.check()
+    ordered = runs(results)
+    assert max(map(len, ordered.values())) >= 10
+    assert all(offsets == sorted(offsets) for offsets in ordered.values())
+    if keyed:
+        places = {(result.key, result.partition) for result in results}
+        assert len(places) == len({key for key, _ in places}) == 5
+
+
+async def test_a_result_carries_the_custom_id_the_key_and_the_allowed_headers(bridge: Bridge) -> None:
+    sent = [("x-trace", b"7"), ("tenant", b"north"), ("private", b"stays here")]
+    line = {**chat("ignored"), "custom_id": 'über "quoted" \u2028 id'}
+    async with bridge.service():
+        [(partition, offset)] = await bridge.produce([line], key=b"\x00key", headers=sent)
+        [result] = await bridge.results(1)
+        await bridge.check()
+    assert result.json["custom_id"] == line["custom_id"]
+    assert result.key == b"\x00key"
+    assert {name: result.headers.get(name) for name, _ in sent} == {
+        "x-trace": b"7",
+        "tenant": b"north",
+        "private": None,
+    }
+    assert origin(result) == (partition, offset)
+    assert result.header("penstock-attempt") == "1"
+
+
+async def test_a_body_written_over_several_lines_is_sent_as_it_is(bridge: Bridge) -> None:
+    pretty = [
+        json.dumps(chat(f"pretty-{n}"), indent=2).replace("\n", ending).encode()
+        for n, ending in [(0, "\n"), (1, "\r\n")]
+    ]
+    async with bridge.service():
+        await bridge.produce(pretty)
+        await bridge.results(2)
+        assert (await bridge.check())["unjudged"] == 0
+
+
+REJECTED = {
+    "empty_value": b"",
+    "invalid_json": b'{"custom_id": "a", "url": NaN}',
+    "invalid_utf8": b'{"custom_id": "\xff"}',
+    "invalid_url": json.dumps({**chat("a"), "url": "/v1/files"}).encode(),
+    "missing_model": b'{"custom_id":"a","url":"/v1/responses","body":{"input":"x"}}',
+    "streaming_unsupported": b'{"custom_id":"a","url":"/v1/responses","body":{"model":"m","stream":true}}',
+    "nested_too_deep": b'{"custom_id":"a","url":"/v1/responses","body":' + b"[" * 100_000,
+}
+
+
+async def test_what_cannot_be_a_request_comes_back_as_it_was_with_a_reason(bridge: Bridge) -> None:
+    headers = [("private", b"\xfe\x00"), ("private", b"twice")]
+    async with bridge.service():
+        await bridge.produce(REJECTED.values(), partition=1, key=b"key", headers=headers)
+        await bridge.produce([chat("good")], partition=1)
+        dead = await bridge.dead_letters(len(REJECTED))
+        await bridge.results(1)
+        report = await bridge.check()
+    assert report["dead_letter_codes"] == dict.fromkeys(REJECTED, 1)
+    for letter in dead:
+        assert letter.value == REJECTED[letter.header("penstock.error.code")]
+        assert letter.key == b"key"
+        assert letter.header("private") == "twice"
+        assert letter.header("penstock.origin.topic") == bridge.requests
+        assert letter.header("penstock.error.reason")
+
+
+async def test_a_message_without_a_value_is_a_dead_letter(bridge: Bridge) -> None:
+    async with bridge.service():
+        await bridge.produce([None], key=b"key")
+        await bridge.dead_letters(1)
+        assert (await bridge.check())["dead_letter_codes"] == {"empty_value": 1}
+
+
+async def test_two_replicas_share_the_work(bridge: Bridge) -> None:
+    async with bridge.service() as one, bridge.service() as other:
+        for each in (one, other):
+            await each.reached("penstock_partitions_assigned", 1)
+        for partition in range(3):
+            await bridge.produce([chat(f"{partition}-{n}") for n in range(100)], partition=partition)
+        await bridge.results(300)
+        received = [await each.metric("penstock_requests_received_total") for each in (one, other)]
+        await bridge.check()
+    assert sum(received) == 300
+    assert min(received) >= 100
+
+
+async def test_sigterm_drains_and_the_next_replica_goes_on(bridge: Bridge) -> None:
+    await bridge.simulator.faults([{"batch": {"seconds": {"in_progress": 1}}}])
+    async with bridge.service() as first:
+        await bridge.produce([chat(f"request-{n}") for n in range(200)])
+        await first.reached("penstock_batches_submitted_total", 1)
+        assert await first.stop() == 0
+        assert first.logs("service.stopped")
+        assert not [each for each in first.logs() if each["level"] == "error"]
+    async with bridge.service():
+        await bridge.produce([chat(f"later-{n}") for n in range(100)])
+        await bridge.results(300)
+        await bridge.check()
+
+
+async def test_the_work_of_a_killed_replica_is_taken_over(bridge: Bridge) -> None:
+    await bridge.simulator.faults([{"batch": {"seconds": {"in_progress": 1}}}])
+    async with bridge.service() as first, bridge.service() as second:
+        for each in (first, second):
+            await each.reached("penstock_partitions_assigned", 1)
+        for n in range(20):
+            await bridge.produce([chat(f"request-{n}-{index}") for index in range(20)])
+            if n == 10:
+                await first.kill()
+        await bridge.results(400, TAKEOVER_SECONDS)
+        await bridge.check()
+    assert second.returncode == 0
+
+
+KILLS = (
+    "intake.store=after:kill",
+    "batches.create=before:kill",
+    "batches.create=after:kill",
+    "publisher.send=after:kill",
+    "publisher.commit=before:kill",
+    "publisher.commit=after:kill",
+)
+
+
+@pytest.mark.parametrize("failpoint", KILLS)
+async def test_a_replica_that_dies_at_a_crash_point_loses_and_doubles_nothing(bridge: Bridge, failpoint: str) -> None:
+    async with bridge.service(failpoints=failpoint) as first:
+        await bridge.produce([chat(f"request-{n}") for n in range(50)])
+        assert await first.exited() == -9
+    async with bridge.service():
+        await bridge.results(50)
+        await bridge.check()

@@ -144,6 +144,16 @@ class Service:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    async def reached(self, name: str, least: float, timeout_seconds: float = START_SECONDS, **labels: str) -> None:
+        """Wait until a metric's sum is so high.
+
+        Raises:
+            TimeoutError: it is not.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            while await self.metric(name, **labels) < least:
+                await asyncio.sleep(POLL_SECONDS)
+
     def text(self) -> str:
         """All it has printed."""
         return self.log.read_text() if self.log.exists() else ""
