@@ -3,10 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from tests.support.bridge import Bridge
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.bridge import LANES, Bridge, open_bridge
 from tests.support.live_reader import Received
 from tests.support.request import chat, embedding, moderation
 
@@ -118,6 +121,35 @@ async def test_a_message_without_a_value_is_a_dead_letter(bridge: Bridge) -> Non
         await bridge.produce([None], key=b"key")
         await bridge.dead_letters(1)
         assert (await bridge.check())["dead_letter_codes"] == {"empty_value": 1}
+
+
+async def test_requests_beyond_the_lane_limit_come_back_as_they_were(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    headers = [("private", b"mine")]
+    async with open_bridge(kafka, postgres, tmp_path, lanes="lanes_max = 1\n" + LANES) as bridge, bridge.service():
+        await bridge.produce([chat("first", model="first")], partition=0)
+        await bridge.results(1)
+        sent = [chat("second", model="second"), chat("again", model="first")]
+        await bridge.produce(sent, partition=0, headers=headers)
+        [letter] = await bridge.dead_letters(1)
+        await bridge.results(2)
+        assert letter.header("penstock.error.code") == "lane_limit"
+        assert letter.headers["private"] == b"mine"
+        await bridge.check()
+
+
+async def test_a_result_larger_than_its_topic_takes_is_a_dead_letter_with_the_request(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    small = {"max.message.bytes": "20000"}
+    async with open_bridge(kafka, postgres, tmp_path, result_configs=small) as bridge, bridge.service():
+        await bridge.produce([embedding("large", inputs=300), *(embedding(f"small-{n}") for n in range(20))])
+        [letter] = await bridge.dead_letters(1)
+        await bridge.results(20)
+        assert (await bridge.check())["dead_letter_codes"] == {"result_too_large": 1}
+        assert json.loads(letter.value or b"") == embedding("large", inputs=300)
+        assert letter.header("penstock.provider.file").startswith("file-")
 
 
 async def test_two_replicas_share_the_work(bridge: Bridge) -> None:

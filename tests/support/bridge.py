@@ -203,6 +203,7 @@ async def open_bridge(
     *,
     partitions: int = 3,
     lanes: str = LANES,
+    result_configs: Mapping[str, str] | None = None,
     simulator: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Bridge]:
     """A bridge without a service yet; at its end every service is ended, and topics and database go.
@@ -213,6 +214,7 @@ async def open_bridge(
         folder: takes logs, the spool, and the simulator's state.
         partitions: of the request and the result topic.
         lanes: the lanes file.
+        result_configs: settings of the result topic.
         simulator: its options.
     """
     lanes_file = folder / "lanes.toml"
@@ -221,7 +223,7 @@ async def open_bridge(
         create = await stack.enter_async_context(topic_factory(kafka))
         counts = {
             await create("requests", partitions=partitions): partitions,
-            await create("results", partitions=partitions): partitions,
+            await create("results", partitions=partitions, configs=result_configs): partitions,
             await create("dead-letters"): 1,
         }
         requests, results, dead_letters = counts
