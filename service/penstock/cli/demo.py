@@ -41,7 +41,7 @@ def demo(
     configure_logging("error", console=True)
     with reported():
         try:
-            passed = asyncio.run(demonstrate(input_file, keep=keep))
+            passed = demonstrate(input_file, keep=keep)
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise typer.Exit(INTERRUPTED) from None
     raise typer.Exit(0 if passed else 1)

@@ -18,9 +18,9 @@ from penstock.embedded.server import ServerError
 from penstock.kafka.request_producer import RequestProducer
 from penstock.postgres.report_store import ReportStore
 
-SEND_SECONDS = 8.0
-"""The requests are spread over this time, so that windows can be seen to fill."""
-SLICES = 80
+SEND_PER_SECOND = 1500
+"""Slower than Kafka takes them, so that windows can be seen to fill."""
+SLICE = 150
 STALL_SECONDS = 60.0
 """With the simulator, nothing takes so long: then something is wrong."""
 PROVIDER_STALL_SECONDS = 26 * 3600.0
@@ -32,11 +32,13 @@ class Demonstration:
     """One run.
 
     Args:
+        folder: takes all data; the caller removes it.
         input_file: the user's own Batch API file; None takes the standard library's documentation.
         keep: leave everything running at the end, until a signal.
     """
 
-    def __init__(self, input_file: Path | None, *, keep: bool) -> None:
+    def __init__(self, folder: Path, input_file: Path | None, *, keep: bool) -> None:
+        self.folder = folder
         self.input_file = input_file
         self.keep = keep
         self.screen = Screen()
@@ -47,15 +49,14 @@ class Demonstration:
         Raises:
             ServerError, OSError, PenstockError: something could not be started or has ended.
         """
-        with tempfile.TemporaryDirectory(prefix="penstock-demo-", ignore_cleanup_errors=True) as folder:
-            reading = asyncio.create_task(asyncio.to_thread(self.read_lines))
-            try:
-                async with running(Path(folder), self.screen.say) as stack:
-                    passed = await self.demonstrate(stack, *await reading)
-                    if self.keep:
-                        await self.stay(stack)
-            finally:
-                reading.cancel()
+        reading = asyncio.create_task(asyncio.to_thread(self.read_lines))
+        try:
+            async with running(self.folder, self.screen.say) as stack:
+                passed = await self.demonstrate(stack, *await reading)
+                if self.keep:
+                    await self.stay(stack)
+        finally:
+            reading.cancel()
         return passed
 
     def read_lines(self) -> tuple[list[bytes], int | None]:
@@ -94,14 +95,13 @@ class Demonstration:
 
     async def send(self, stack: Stack, lines: list[bytes], progress: Progress) -> None:
         """Send the lines, spread over some seconds, while the progress is watched."""
-        size = max(1, len(lines) // SLICES)
         async with RequestProducer(stack.settings.kafka, progress.tally.request_topic, keyed=True) as producer:
-            for start in range(0, len(lines), size):
-                for line in lines[start : start + size]:
+            for start in range(0, len(lines), SLICE):
+                for line in lines[start : start + SLICE]:
                     await producer.send(line)
                 await producer.flush()
-                progress.sent = min(start + size, len(lines))
-                await asyncio.sleep(SEND_SECONDS / SLICES)
+                progress.sent = min(start + SLICE, len(lines))
+                await asyncio.sleep(SLICE / SEND_PER_SECOND)
 
     async def stay(self, stack: Stack) -> None:
         """Leave everything running until a signal, and say how to reach it."""
@@ -130,10 +130,20 @@ async def stand_by(stack: Stack) -> None:
                 raise ServerError(f"{each.name} has ended:\n{each.log_tail()}")
 
 
-async def demonstrate(input_file: Path | None, *, keep: bool) -> bool:
-    """Run the demonstration; SIGTERM and SIGHUP end it as Ctrl-C does, and nothing outlives it."""
-    task = asyncio.current_task()
-    assert task is not None, "a coroutine runs in a task"
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    return await Demonstration(input_file, keep=keep).run()
+def demonstrate(input_file: Path | None, *, keep: bool) -> bool:
+    """Run the demonstration to the end; SIGTERM and SIGHUP end it as Ctrl-C does, and nothing outlives it.
+
+    Raises:
+        KeyboardInterrupt, asyncio.CancelledError: it was ended by a signal.
+    """
+
+    async def main() -> bool:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await Demonstration(Path(folder), input_file, keep=keep).run()
+
+    # Outside the loop: the loop's threads may still be writing when its last task has ended.
+    with tempfile.TemporaryDirectory(prefix="penstock-demo-", ignore_cleanup_errors=True) as folder:
+        return asyncio.run(main())

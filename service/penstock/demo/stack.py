@@ -100,7 +100,7 @@ async def start_servers(folder: Path, stack: AsyncExitStack, say: Say) -> tuple[
     lanes = folder / "lanes.toml"
     lanes.write_text(LANES)
     overrides: Overrides = {
-        "": {"deployment": name, "lanes_file": str(lanes)},
+        "": {"deployment": name, "lanes_file": str(lanes), "drain_seconds": 5},
         "kafka": {"request_topics": f"{name}.requests", "ledger_topic": f"{name}.ledger", **topics},
         "spool": {"folder": str(folder / "spool")},
         "intake": {"linger_seconds": 0.5},

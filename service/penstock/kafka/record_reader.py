@@ -7,6 +7,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from penstock.core.errors import PenstockError
+from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
 from penstock.settings import KafkaSettings
 
@@ -41,11 +42,11 @@ class RecordReader:
             PenstockError: there is no such topic.
             KafkaError, OSError: the brokers cannot be reached.
         """
-        await self.consumer.start()
         try:
+            await self.consumer.start()
             await self.begin()
         except BaseException:
-            await self.consumer.stop()
+            await stop_within(self.consumer)
             raise
         return self
 
@@ -53,7 +54,7 @@ class RecordReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self.consumer.stop()
+        await stop_within(self.consumer)
 
     async def begin(self) -> None:
         """Take every partition, and seek."""

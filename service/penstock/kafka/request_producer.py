@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from penstock.core.errors import PenstockError
+from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
 from penstock.kafka.result_producer import partition_of
 from penstock.settings import KafkaSettings
@@ -78,10 +79,10 @@ class RequestProducer:
             await self.producer.start()
             self.partitions = tuple(sorted(await self.producer.partitions_for(self.topic)))
         except UnknownTopicOrPartitionError:
-            await self.producer.stop()
+            await stop_within(self.producer)
             raise PenstockError(f"there is no topic {self.topic}") from None
         except BaseException:
-            await self.producer.stop()
+            await stop_within(self.producer)
             raise
         return self
 
@@ -91,7 +92,7 @@ class RequestProducer:
         """Disconnect; what was not flushed is not sent."""
         for each in self.in_flight:
             each.cancel()
-        await self.producer.stop()
+        await stop_within(self.producer)
 
     async def send(self, line: bytes) -> None:
         """Take one message; waits while too many are on their way.
