@@ -223,9 +223,9 @@ def creates_allowed(used: int, waiting: int, per_hour: int, seconds_since_last: 
         per_hour: the account's budget.
         seconds_since_last: since the last window sealed by age.
     """
-    committed = used + waiting
-    if committed * 2 < per_hour:
-        return per_hour // 2 - committed
+    committed, free = used + waiting, per_hour // 2
+    if committed < free:
+        return free - committed
     if committed >= per_hour:
         return 0
     return min(per_hour - committed, int(seconds_since_last * per_hour / 3600.0))
