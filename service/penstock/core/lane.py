@@ -1,5 +1,6 @@
 """Lanes: what may share a batch, and the policy of each."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -65,6 +66,7 @@ class LanePolicy:
     """Where results go; empty means the deployment's result topic."""
 
 
+SECONDS = ("age_max_seconds", "deadline_seconds")
 POLICY_FIELDS = frozenset(LanePolicy.__dataclass_fields__)
 PROVIDER_LIMITS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000}
 
@@ -127,12 +129,14 @@ def parse_lanes(document: Mapping[str, object]) -> Lanes:
         if not isinstance(entry, dict):
             raise ConfigurationError(f"lanes file: {where} must be a table")
         match = {name: entry.pop(name, None) for name in ("endpoint", "model")}
+        if not isinstance(match["model"], str | None):
+            raise ConfigurationError(f"lanes file: {where}.model must be a text")
         if match["endpoint"] is not None and match["endpoint"] not in ENDPOINTS:
             raise ConfigurationError(f"lanes file: {where}.endpoint must be one of {', '.join(ENDPOINTS)}")
         rules.append(LaneRule(match["endpoint"], match["model"], _values(where, entry)))
     models = document.get("models")
     lanes_max = document.get("lanes_max", 200)
-    if not isinstance(lanes_max, int) or lanes_max < 1:
+    if not isinstance(lanes_max, int) or isinstance(lanes_max, bool) or lanes_max < 1:
         raise ConfigurationError("lanes file: lanes_max must be a whole number from 1")
     return Lanes(
         defaults,
@@ -162,8 +166,10 @@ def _values(where: str, table: object) -> dict[str, object]:
         if text != isinstance(value, str) or isinstance(value, bool):
             raise ConfigurationError(f"lanes file: {where}.{name} must be {'a text' if text else 'a number'}")
         if not text:
-            if not isinstance(value, int | float) or value <= 0:
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ConfigurationError(f"lanes file: {where}.{name} must be above 0")
+            if name not in SECONDS and not isinstance(value, int):
+                raise ConfigurationError(f"lanes file: {where}.{name} must be a whole number")
             if value > PROVIDER_LIMITS.get(name, value):
                 raise ConfigurationError(f"lanes file: {where}.{name} must be at most {PROVIDER_LIMITS[name]}")
         values[name] = value

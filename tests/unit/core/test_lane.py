@@ -1,0 +1,96 @@
+import tomllib
+from typing import Any
+
+import pytest
+
+from penstock.core.errors import ConfigurationError
+from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LaneKey, LanePolicy, Lanes, parse_lanes
+
+KEY = LaneKey("account", "/v1/responses", "gpt-4o", "")
+
+
+def parse(text: str) -> Lanes:
+    return parse_lanes(tomllib.loads(text))
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    assert parse("") == Lanes()
+    assert Lanes().policy(KEY) == LanePolicy()
+
+
+def test_later_rules_win_over_earlier_ones_and_all_over_the_defaults() -> None:
+    lanes = parse("""
+        [defaults]
+        age_max_seconds = 60
+        attempts_max = 2
+        [[lane]]
+        model = "gpt-4o"
+        name = "first"
+        age_max_seconds = 10
+        [[lane]]
+        endpoint = "/v1/responses"
+        name = "second"
+    """)
+    policy = lanes.policy(KEY)
+    assert (policy.name, policy.age_max_seconds, policy.attempts_max) == ("second", 10, 2)
+    other = lanes.policy(KEY._replace(endpoint="/v1/embeddings", model="x"))
+    assert (other.name, other.age_max_seconds, other.attempts_max) == ("", 60, 2)
+
+
+def test_the_topics_for_results_are_those_named_anywhere() -> None:
+    lanes = parse("""
+        result_topics = ["by-header"]
+        [defaults]
+        result_topic = "by-default"
+        [[lane]]
+        result_topic = "by-lane"
+    """)
+    assert lanes.topics("deployment") == {"deployment", "by-default", "by-lane", "by-header"}
+
+
+def test_models_and_the_count_of_lanes_are_read() -> None:
+    lanes = parse('models = ["a", "b"]\nlanes_max = 3')
+    assert lanes.models == frozenset({"a", "b"})
+    assert lanes.lanes_max == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({"lanes": []}, "'lanes'"),
+        ({"lane": {}}, "lane must be a list"),
+        ({"lane": ["x"]}, r"lane\[0\] must be a table"),
+        ({"lane": [{}, {"endpoint": "/v1/files"}]}, r"lane\[1\].endpoint"),
+        ({"lane": [{"endpoint": 1}]}, r"lane\[0\].endpoint"),
+        ({"lane": [{"model": 4}]}, r"lane\[0\].model"),
+        ({"lane": [{"speed": 1}]}, r"lane\[0\].speed is unknown; it takes age_max_seconds"),
+        ({"lane": [{"requests_max": 50_001}]}, r"lane\[0\].requests_max must be at most 50000"),
+        ({"defaults": {"bytes_max": 200_000_001}}, "defaults.bytes_max must be at most 200000000"),
+        ({"defaults": {"inputs_max": 50_001}}, "defaults.inputs_max must be at most 50000"),
+        ({"defaults": {"requests_max": 0}}, "defaults.requests_max must be above 0"),
+        ({"defaults": {"requests_max": 1.5}}, "defaults.requests_max must be a whole number"),
+        ({"defaults": {"attempts_max": True}}, "defaults.attempts_max must be a number"),
+        ({"defaults": {"attempts_max": "3"}}, "defaults.attempts_max must be a number"),
+        ({"defaults": {"age_max_seconds": -1}}, "defaults.age_max_seconds must be above 0"),
+        ({"defaults": {"deadline_seconds": float("nan")}}, "defaults.deadline_seconds must be above 0"),
+        ({"defaults": {"deadline_seconds": float("inf")}}, "defaults.deadline_seconds must be above 0"),
+        ({"defaults": {"name": 3}}, "defaults.name must be a text"),
+        ({"defaults": {"result_topic": False}}, "defaults.result_topic must be a text"),
+        ({"defaults": []}, "defaults must be a table"),
+        ({"models": "a"}, "models must be a list"),
+        ({"result_topics": "a"}, "result_topics must be a list"),
+        ({"lanes_max": 0}, "lanes_max"),
+        ({"lanes_max": "9"}, "lanes_max"),
+        ({"lanes_max": True}, "lanes_max"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(document: dict[str, Any], place: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"lanes file: .*{place}"):
+        parse_lanes(document)
+
+
+def test_the_lane_without_a_provider_is_no_endpoint_of_the_api() -> None:
+    assert DEAD_LETTERS.dead
+    assert DEAD_LETTERS.endpoint not in ENDPOINTS
+    assert not KEY.dead
+    assert str(KEY._replace(completion_window="24h")) == "account/v1/responses:gpt-4o@24h"
