@@ -12,7 +12,8 @@ from batchsim.answer import EMBEDDING_DIMENSIONS, answer, request_digest, reques
 RESULT_ID = "penstock-result-id"
 CODE = "penstock.error.code"
 TRUNCATED_SHA256 = "penstock.truncated.sha256"
-RESULT_TOO_LARGE = "result_too_large"
+REWRITTEN = frozenset({"lane_limit", "result_too_large"})
+"""Codes of dead letters that were requests: they carry the request, not its bytes."""
 ORIGIN = ("penstock.origin.partition", "penstock.origin.offset")
 NONE = 0
 

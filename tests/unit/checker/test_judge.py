@@ -205,11 +205,17 @@ def test_a_truncated_dead_letter_is_known_by_its_digest() -> None:
     assert list(found(judged([FIRST], [cut(SECOND)], executed=[]))) == [Kind.DEAD_LETTER_CHANGED]
 
 
-def test_a_request_whose_result_was_too_large_comes_back_in_the_dead_letter() -> None:
+@pytest.mark.parametrize("code", ["result_too_large", "lane_limit"])
+def test_a_valid_request_may_be_written_anew_in_its_dead_letter_but_not_changed(code: str) -> None:
     again = json.dumps(json.loads(FIRST.value or b"")).encode()
-    assert judged([FIRST], [dead_letter(FIRST, "result_too_large", value=again)]).clean
-    other = dead_letter(FIRST, "result_too_large", value=SECOND.value)
-    assert list(found(judged([FIRST], [other]))) == [Kind.DEAD_LETTER_CHANGED]
+    assert judged([FIRST], [dead_letter(FIRST, code, value=again)]).clean
+    assert list(found(judged([FIRST], [dead_letter(FIRST, code, value=SECOND.value)]))) == [Kind.DEAD_LETTER_CHANGED]
+    assert list(found(judged([FIRST], [dead_letter(FIRST, code, value=body_of(FIRST))]))) == [Kind.DEAD_LETTER_CHANGED]
+
+
+def test_another_dead_letter_keeps_its_bytes() -> None:
+    again = json.dumps(json.loads(FIRST.value or b"")).encode()
+    assert list(found(judged([FIRST], [dead_letter(FIRST, value=again)]))) == [Kind.DEAD_LETTER_CHANGED]
 
 
 def test_what_a_reader_saw_must_be_there_at_the_end_and_once() -> None:
