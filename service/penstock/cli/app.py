@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import check, demo, run, send
+from penstock.cli import check, demo, find, flush, run, send
 
 app = typer.Typer(
     name="penstock",
@@ -16,3 +16,5 @@ app.command()(run.migrate)
 app.command()(check.check)
 app.command()(send.send)
 app.command()(demo.demo)
+app.command()(find.find)
+app.command()(flush.flush)

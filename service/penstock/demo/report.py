@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from rich.table import Table
 
+from penstock.core.excerpt import excerpt, shortened
 from penstock.demo.progress import Progress
-from penstock.demo.screen import Screen, shortened
+from penstock.demo.screen import Screen
 from penstock.demo.tally import Tally
-
-VECTOR_SHOWN = 3
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -31,20 +29,6 @@ def show_samples(screen: Screen, tally: Tally) -> None:
     for reason in reasons:
         screen.show(f"  {reason}")
     screen.show("")
-
-
-def excerpt(body: dict[str, Any]) -> str:
-    """The heart of a response's body."""
-    if choices := body.get("choices"):
-        choice = choices[0]
-        return str(choice["message"]["content"] if "message" in choice else choice.get("text"))
-    if body.get("object") == "list" and body.get("data"):
-        vector = body["data"][0].get("embedding", [])
-        numbers = ", ".join(f"{number:.3f}" for number in vector[:VECTOR_SHOWN]) if isinstance(vector, list) else "…"
-        return f"a vector: {numbers}, …"
-    if results := body.get("results"):
-        return "flagged" if results[0].get("flagged") else "not flagged"
-    return json.dumps(body.get("output", body))
 
 
 def show_report(screen: Screen, progress: Progress) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -115,9 +114,3 @@ def cells(counts: dict[str, int]) -> Iterable[str]:
 def lane_name(key: LaneKey) -> str:
     """A lane, for people."""
     return "dead letters" if key.dead else f"{key.model} [dim]{key.endpoint.removeprefix('/v1/')}[/]"
-
-
-def shortened(text: Any, length: int = 60) -> str:
-    """A text in one line."""
-    flat = " ".join(str(text).split())
-    return flat if len(flat) <= length else flat[: length - 1] + "…"

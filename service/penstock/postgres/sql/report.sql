@@ -71,18 +71,42 @@ LIMIT $2;
 -- name: creates_of
 SELECT id, intended_at, settled_at, outcome, provider_batch_id FROM intent WHERE batch_id = $1 ORDER BY intended_at;
 
+-- name: parts_shown
+SELECT p.ordinal, p.chunk_id, p.first, p.requests, c.topic, c.attempt
+FROM part AS p LEFT JOIN chunk AS c ON c.id = p.chunk_id
+WHERE p.batch_id = $1
+ORDER BY p.ordinal;
+
+-- name: backlogs
+SELECT topic, stored_bytes, paused, measured_at FROM backlog ORDER BY topic;
+
+-- name: halts
+SELECT 'partition' AS kind, topic || ' ' || partition AS name, halted_reason AS reason
+FROM position WHERE halted_reason IS NOT NULL
+UNION ALL
+SELECT 'lane', account || endpoint || ':' || model || '@' || completion_window, halted_reason
+FROM lane WHERE halted_reason IS NOT NULL
+UNION ALL
+SELECT 'batch', id::text, parked_reason FROM batch WHERE parked_reason IS NOT NULL AND state = 'decided'
+ORDER BY kind, name;
+
 -- name: manifests_page
-SELECT c.id, c.attempt, c.created_at, m.body
+SELECT c.id, c.attempt, m.body
 FROM chunk AS c JOIN manifest AS m ON m.turn = c.manifest_turn AND m.chunk_id = c.id
 WHERE c.id > $1
 ORDER BY c.id
 LIMIT $2;
 
 -- name: whereabouts
-SELECT b.id, b.state, b.provider_batch_id, b.provider_status, b.published_at, b.decision_id, p.first, p.requests,
-    (SELECT coalesce(sum(o.requests), 0) FROM part AS o WHERE o.batch_id = p.batch_id AND o.ordinal < p.ordinal) AS start,
+SELECT
+    c.created_at, c.not_before, l.account, l.endpoint, l.model, l.completion_window,
+    b.id AS batch_id, b.state, b.provider_batch_id, b.provider_status, b.sealed_at, b.published_at, b.next_position,
+    (SELECT coalesce(sum(o.requests), 0) FROM part AS o WHERE o.batch_id = p.batch_id AND o.ordinal < p.ordinal)
+        + $2 - p.first AS place,
     d.body AS decision
-FROM part AS p
-JOIN batch AS b ON b.id = p.batch_id
+FROM chunk AS c
+JOIN lane AS l ON l.id = c.lane_id
+LEFT JOIN part AS p ON p.chunk_id = c.id AND $2 >= p.first AND $2 < p.first + p.requests
+LEFT JOIN batch AS b ON b.id = p.batch_id
 LEFT JOIN decision AS d ON d.batch_id = b.id
-WHERE p.chunk_id = $1 AND $2 >= p.first AND $2 < p.first + p.requests;
+WHERE c.id = $1;
