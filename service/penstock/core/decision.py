@@ -16,6 +16,7 @@ import zstandard
 
 from penstock.core.errors import UnknownFormat
 from penstock.core.identity import parse_wire_id
+from penstock.core.members import read_members
 
 FORMAT = 1
 RETRYABLE_FLOOR = 500
@@ -93,7 +94,7 @@ def decode_decision(stored: bytes) -> Decision:
 class LineError(msgspec.Struct):
     """Top-level ``error`` of an output line."""
 
-    code: str | None = None
+    code: str | int | None = None
 
 
 class LineResponse(msgspec.Struct):
@@ -111,6 +112,19 @@ class ProviderLine(msgspec.Struct):
 
 
 LINE = msgspec.json.Decoder(ProviderLine)
+
+
+def read_line(line: bytes) -> ProviderLine | None:
+    """Read one line; None for what is no line of a batch."""
+    try:
+        return LINE.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    try:
+        members, _ = read_members(line.decode())  # an answer cut inside an emoji ends in half a surrogate pair
+        return msgspec.convert(members, ProviderLine)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 class Kind(IntEnum):
@@ -189,9 +203,8 @@ class Reconciliation:
 
     def take(self, file: int, start: int, line: bytes) -> None:
         """Take one line in."""
-        try:
-            read = LINE.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        read = read_line(line)
+        if read is None:
             self.unreadable += 1
             return
         position = self.position(read.custom_id)

@@ -14,6 +14,7 @@ import msgspec
 from penstock.core.errors import RejectedMessage
 from penstock.core.jsonl import one_line
 from penstock.core.lane import EMBEDDINGS, ENDPOINTS
+from penstock.core.members import read_members
 
 CUSTOM_ID_BYTES_MAX = 512
 
@@ -34,10 +35,10 @@ class Body(msgspec.Struct):
     stream: bool | None = None
 
 
-class EmbeddingBody(Body):
+class EmbeddingBody(Body, kw_only=True):
     """What is read of an embeddings body."""
 
-    input: list[msgspec.Raw] | str = ""
+    input: list[msgspec.Raw] | str
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -95,6 +96,8 @@ def checked(envelope: Envelope, raw: bytes, body: Body, limits: RequestLimits) -
         raise RejectedMessage("invalid_url", "url must be one of the Batch API's endpoints, such as /v1/responses.")
     if not body.model or len(body.model) > CUSTOM_ID_BYTES_MAX:
         raise RejectedMessage("missing_model", "body.model must name a model.")
+    if not body.model.isprintable():  # Postgres takes neither NUL nor a lone surrogate
+        raise RejectedMessage("missing_model", "body.model must name a model in printable text.")
     if body.stream:
         raise RejectedMessage("streaming_unsupported", "body.stream must be false or left out: a batch cannot stream.")
     if len(raw) > limits.body_bytes_max:
@@ -146,7 +149,7 @@ def read_slowly(value: bytes) -> tuple[Envelope, bytes, Body]:
     if not isinstance(given, str | list):
         raise RejectedMessage("invalid_input", "body.input must be a text or a list.")
     items = given if isinstance(given, str) else [msgspec.Raw(json.dumps(item).encode()) for item in given]
-    return envelope, raw, EmbeddingBody(model, stream, items)
+    return envelope, raw, EmbeddingBody(model, stream, input=items)
 
 
 T = TypeVar("T")
@@ -162,40 +165,3 @@ def member(table: Mapping[str, Any], name: str, kind: type[T], code: str, reason
     if not isinstance(value, kind):
         raise RejectedMessage(code, reason)
     return value
-
-
-def refuse_constant(name: str) -> None:
-    """NaN and Infinity are no JSON."""
-    raise ValueError(name)
-
-
-def read_members(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
-    """The members of a JSON object and where each value stands in the text.
-
-    Raises:
-        ValueError: the text is not exactly one JSON object.
-        RecursionError: it is nested too deep.
-    """
-    decoder = json.JSONDecoder(parse_constant=refuse_constant)
-    members: dict[str, Any] = {}
-    spans: dict[str, tuple[int, int]] = {}
-    if not isinstance(decoder.decode(text), dict):
-        raise ValueError("not an object")  # noqa: TRY004 - the caller asks one question
-    place = text.index("{") + 1
-    while True:
-        place = after_blanks(text, place)
-        if text[place] == "}":
-            return members, spans
-        if text[place] == ",":
-            place = after_blanks(text, place + 1)
-        name, place = decoder.raw_decode(text, place)
-        start = after_blanks(text, after_blanks(text, place) + 1)
-        members[name], place = decoder.raw_decode(text, start)
-        spans[name] = (start, place)
-
-
-def after_blanks(text: str, place: int) -> int:
-    """The first place from here that is no JSON white space."""
-    while text[place] in " \t\r\n":
-        place += 1
-    return place

@@ -1,0 +1,227 @@
+import json
+import random
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.batch import locate
+from penstock.core.decision import (
+    FINAL,
+    FORMAT,
+    FROM_FILE,
+    Decision,
+    Found,
+    Kind,
+    Outcome,
+    Reconciliation,
+    decide,
+    decode_decision,
+    encode_decision,
+    unsupported,
+)
+from penstock.core.errors import UnknownFormat
+from penstock.core.identity import wire_id
+from penstock.core.window import Part
+
+CHUNK = uuid.UUID(int=7)
+SHAPES: dict[str, dict[str, Any]] = {
+    "success": {"response": {"status_code": 200, "request_id": "r", "body": {"x": 1}}, "error": None},
+    "refused": {"response": {"status_code": 400, "body": {"error": {"code": "bad"}}}, "error": None},
+    "limited": {"response": {"status_code": 429, "body": {}}, "error": None},
+    "broken": {"response": {"status_code": 500, "body": {}}, "error": None},
+    "expired": {"response": None, "error": {"code": "batch_expired", "message": "m"}},
+}
+KINDS = {
+    "success": Kind.SUCCESS,
+    "refused": Kind.FINAL_ERROR,
+    "limited": Kind.OWN_FAILURE,
+    "broken": Kind.OWN_FAILURE,
+    "expired": Kind.UNEXECUTED,
+}
+
+
+def line(index: int, shape: str = "success", chunk_id: uuid.UUID = CHUNK) -> bytes:
+    return json.dumps({"id": "b", "custom_id": wire_id(chunk_id, index), **SHAPES[shape]}).encode()
+
+
+def reconciliation(requests: int) -> Reconciliation:
+    return Reconciliation(locate([Part(CHUNK, 0, requests)]), requests)
+
+
+@st.composite
+def endings(draw: st.DrawFn) -> tuple[list[str | None], list[bytes], list[bytes]]:
+    """What became of each position, and the two files that say so: shuffled, doubled, with foreign lines."""
+    shapes = draw(st.lists(st.sampled_from([None, *SHAPES]), min_size=1, max_size=30))
+    said = [(index, shape) for index, shape in enumerate(shapes) if shape]
+    output = [line(index, shape) for index, shape in said if shape == "success"]
+    errors = [line(index, shape) for index, shape in said if shape != "success"]
+    chance = random.Random(draw(st.integers()))
+    for file in (output, errors):
+        file.extend(chance.sample(file, len(file) // 3))
+        file.extend([line(len(shapes) + 5), line(0, chunk_id=uuid.UUID(int=9)), b"", b"not json", b'{"custom_id":7}'])
+        chance.shuffle(file)
+    return shapes, output, errors
+
+
+@given(endings())
+@settings(deadline=None)
+def test_output_error_and_missing_lines_are_disjoint_and_together_the_batch(
+    ending: tuple[list[str | None], list[bytes], list[bytes]],
+) -> None:
+    shapes, output, errors = ending
+    found = reconciliation(len(shapes))
+    found.read(0, 0, output)
+    found.read(1, 0, errors)
+    assert [Kind(kind) for kind in found.kinds] == [KINDS[shape] if shape else Kind.MISSING for shape in shapes]
+    assert found.missing == shapes.count(None)
+    assert (found.unknown, found.unreadable) == (4, 4)
+    outcomes = decide(found.kinds, [0] * len(shapes), 4, [False] * len(shapes)).outcomes
+    assert all(
+        (Outcome(outcome) in FROM_FILE) == (shape in ("success", "refused"))
+        for outcome, shape in zip(outcomes, shapes, strict=True)
+    )
+
+
+@given(endings(), st.lists(st.integers(1, 400), max_size=5))
+@settings(deadline=None)
+def test_a_line_is_found_again_where_it_lies(
+    ending: tuple[list[str | None], list[bytes], list[bytes]], sizes: list[int]
+) -> None:
+    shapes, output, errors = ending
+    files = [b"\n".join(output) + b"\n", b"\n".join(errors) + b"\n"]
+    found = reconciliation(len(shapes))
+    for file, lines in enumerate((output, errors)):
+        start, rest = 0, lines
+        for size in sizes:  # lines arrive in blocks of any number
+            start = found.read(file, start, rest[:size])
+            rest = rest[size:]
+        assert found.read(file, start, rest) == len(files[file])
+    for position, shape in enumerate(shapes):
+        place = found.found(position)
+        if shape is None:
+            assert place is None
+        else:
+            assert place is not None
+            assert files[place.file][place.start : place.start + place.length] == line(position, shape)
+
+
+def test_a_success_wins_over_an_error_in_either_order() -> None:
+    for shapes in (["broken", "success"], ["success", "broken"], ["expired", "success", "refused"]):
+        found = reconciliation(1)
+        found.read(0, 0, [line(0, shape) for shape in shapes])
+        assert found.kinds[0] == Kind.SUCCESS
+        assert found.repeated == len(shapes) - 1
+
+
+def test_the_first_line_of_a_kind_wins() -> None:
+    found = reconciliation(1)
+    found.read(0, 0, [line(0, "refused"), line(0, "broken")])
+    found.read(1, 0, [line(0, "expired")])
+    assert found.found(0) == Found(0, 0, len(line(0, "refused")))
+    assert (found.kinds[0], found.repeated) == (Kind.FINAL_ERROR, 2)
+
+
+def test_ids_beside_the_parts_of_the_batch_are_unknown() -> None:
+    parts = [Part(CHUNK, 10, 5), Part(CHUNK, 2, 3)]
+    found = Reconciliation(locate(parts), 8)
+    assert [found.position(wire_id(CHUNK, index)) for index in (10, 14, 2, 4)] == [0, 4, 5, 7]
+    assert [found.position(wire_id(CHUNK, index)) for index in (1, 5, 9, 15)] == [None] * 4
+    assert found.position("request-1") is None
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_legal_json() -> None:
+    answer = b'{"custom_id":"%b","response":{"status_code":200,"body":{"t":"\\ud83d"}}}' % wire_id(CHUNK, 0).encode()
+    found = reconciliation(1)
+    found.read(0, 0, [answer])
+    assert (found.kinds[0], found.unreadable) == (Kind.SUCCESS, 0)
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind"),
+    [
+        ({"response": {"status_code": 200}}, Kind.SUCCESS),
+        ({"response": {"status_code": 299}, "error": {"code": "x"}}, Kind.SUCCESS),
+        ({"response": {"status_code": 400}}, Kind.FINAL_ERROR),
+        ({"response": {"status_code": 401}}, Kind.FINAL_ERROR),
+        ({"response": {"status_code": 404}}, Kind.FINAL_ERROR),
+        ({"response": {"status_code": 422}}, Kind.FINAL_ERROR),
+        ({"response": {"status_code": 302}}, Kind.FINAL_ERROR),
+        ({"response": {"status_code": 0}}, Kind.OWN_FAILURE),
+        ({"response": {}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": None}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": 408}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": 409}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": 429}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": 503}}, Kind.OWN_FAILURE),
+        ({"response": None, "error": {"code": "batch_expired"}}, Kind.UNEXECUTED),
+        ({"response": None, "error": {"code": "batch_cancelled"}}, Kind.UNEXECUTED),
+        ({"error": {"code": "request_timeout"}}, Kind.UNEXECUTED),
+        ({"error": {"code": "something"}}, Kind.OWN_FAILURE),
+        ({"error": {"code": 429}}, Kind.OWN_FAILURE),
+        ({"error": {"code": None}}, Kind.OWN_FAILURE),
+        ({}, Kind.OWN_FAILURE),
+    ],
+)
+def test_what_a_line_says_of_its_request(rest: dict[str, Any], kind: Kind) -> None:
+    found = reconciliation(1)
+    found.read(0, 0, [json.dumps({"custom_id": wire_id(CHUNK, 0), **rest}).encode()])
+    assert found.kinds[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempt", "expired", "outcome"),
+    [
+        (Kind.SUCCESS, 3, True, Outcome.OUTPUT),
+        (Kind.FINAL_ERROR, 0, False, Outcome.ERROR),
+        (Kind.FINAL_ERROR, 0, True, Outcome.ERROR),
+        (Kind.OWN_FAILURE, 0, False, Outcome.RETRY),
+        (Kind.OWN_FAILURE, 2, False, Outcome.RETRY),
+        (Kind.OWN_FAILURE, 3, False, Outcome.EXHAUSTED),
+        (Kind.OWN_FAILURE, 3, True, Outcome.EXHAUSTED),
+        (Kind.OWN_FAILURE, 0, True, Outcome.DEADLINE),
+        (Kind.UNEXECUTED, 9, False, Outcome.RESEND),
+        (Kind.UNEXECUTED, 0, True, Outcome.DEADLINE),
+        (Kind.MISSING, 9, False, Outcome.RESEND),
+        (Kind.MISSING, 0, True, Outcome.DEADLINE),
+    ],
+)
+def test_each_kind_has_its_outcome(kind: Kind, attempt: int, expired: bool, outcome: Outcome) -> None:
+    assert decide(bytes([kind]), [attempt], 4, [expired]).outcomes == bytes([outcome])
+
+
+@given(st.lists(st.tuples(st.sampled_from(Kind), st.integers(0, 9), st.booleans()), max_size=20))
+@settings(deadline=None)
+def test_every_position_is_either_answered_or_tried_again(given_: list[tuple[Kind, int, bool]]) -> None:
+    decision = decide(
+        bytes(kind for kind, _, _ in given_), [each for _, each, _ in given_], 4, [each for _, _, each in given_]
+    )
+    again = sum(decision.outcomes.count(outcome) for outcome in (Outcome.RETRY, Outcome.RESEND))
+    assert decision.finals + again == len(given_)
+    assert set(Outcome) - FINAL == {Outcome.RETRY, Outcome.RESEND}
+
+
+def test_lines_that_a_second_download_lacks_are_named() -> None:
+    outcomes = bytes([Outcome.OUTPUT, Outcome.OUTPUT, Outcome.ERROR, Outcome.EXHAUSTED, Outcome.RETRY, Outcome.VERDICT])
+    same = bytes([Kind.SUCCESS, Kind.SUCCESS, Kind.FINAL_ERROR, Kind.OWN_FAILURE, Kind.MISSING, Kind.MISSING])
+    assert unsupported(outcomes, same, 0) == []
+    gone = bytes([Kind.MISSING, Kind.UNEXECUTED, Kind.SUCCESS, Kind.MISSING, Kind.MISSING, Kind.MISSING])
+    assert unsupported(outcomes, gone, 0) == [0, 1, 2, 3]
+    assert unsupported(outcomes, gone, 2) == [2, 3]
+
+
+@given(st.binary(max_size=50), st.text(max_size=5))
+@settings(deadline=None)
+def test_a_decision_reads_back(outcomes: bytes, code: str) -> None:
+    decision = Decision(FORMAT, outcomes, code, "why")
+    assert decode_decision(encode_decision(decision)) == decision
+
+
+@pytest.mark.parametrize("stored", [[2, b""], [2, {"by": "name"}], [], {"format": 1}, "later"])
+def test_a_decision_of_another_format_is_left_alone(stored: object) -> None:
+    with pytest.raises(UnknownFormat):
+        decode_decision(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(stored)))
