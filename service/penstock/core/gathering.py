@@ -11,7 +11,7 @@ from penstock.core.errors import RejectedMessage
 from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
 from penstock.core.request import Request, RequestLimits, parse_request
-from penstock.core.result import DEADLINE_HEADER, RESULT_TOPIC_HEADER, passed
+from penstock.core.result import DEADLINE_HEADER, RESULT_TOPIC_HEADER, passed, sent_line
 from penstock.core.token import estimate
 
 CACHE_MAX = 10_000
@@ -155,11 +155,11 @@ class Gathering:
         closed = {key for key, _ in self.groups if key not in lane_ids}
         for (key, source), group in list(self.groups.items()):
             if key in closed and not key.dead:
-                self.close_lane(source, group)
+                self.close_lane(key, source, group)
                 del self.groups[key, source]
         return [(lane_ids[key], pack_group(key, group)) for (key, _), group in self.groups.items() if group.bodies]
 
-    def close_lane(self, source: Source, group: Group) -> None:
+    def close_lane(self, key: LaneKey, source: Source, group: Group) -> None:
         """Turn the requests of a lane that may not be opened into dead letters."""
         rejection = RejectedMessage("lane_limit", "Too many different models and endpoints wait already.")
         manifest = group.manifest
@@ -168,7 +168,7 @@ class Gathering:
             dead.manifest.copy_from(manifest, index)
             dead.manifest.result_topics[-1] = self.rules.dead_letter_topic
             dead.manifest.reasons.append((rejection.code, rejection.reason))
-            dead.bodies.append(body)
+            dead.bodies.append(sent_line(manifest.custom_ids[index], key.endpoint, body))
         count = (source.topic, rejection.code)
         self.rejected[count] = self.rejected.get(count, 0) + len(group.bodies)
 

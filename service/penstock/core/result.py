@@ -1,12 +1,13 @@
 """Results and dead letters, as consumers read them."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 
 import msgspec
 
 from penstock.core.chunk import Manifest
+from penstock.core.members import read_members
+from penstock.core.requeue import ID_START
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -48,13 +49,24 @@ def passed(headers: Headers) -> list[tuple[str, bytes | None]]:
 
 def result_value(line: bytes, custom_id: str) -> bytes:
     """The provider's line with the producer's ``custom_id``; everything else byte for byte."""
-    read = OUTPUT_LINE.decode(line)
+    read = output_line(line)
     return b'{"id":%b,"custom_id":%b,"response":%b,"error":%b}' % (
         read.id,
         quoted(custom_id),
         read.response,
         read.error,
     )
+
+
+def output_line(line: bytes) -> OutputLine:
+    """The parts of a line that `penstock.core.decision.read_line` could read."""
+    try:
+        return OUTPUT_LINE.decode(line)
+    except msgspec.MsgspecError:
+        text = line.decode()
+        _, spans = read_members(text)
+        found = {name: text[slice(*spans[name])].encode() for name in OutputLine.__struct_fields__ if name in spans}
+        return OutputLine(**{name: msgspec.Raw(raw) for name, raw in found.items()})
 
 
 def error_value(result_id: str, custom_id: str, code: str, message: str) -> bytes:
@@ -110,5 +122,10 @@ def truncated(value: bytes) -> tuple[bytes, list[tuple[str, bytes | None]]]:
 
 def original_line(line: bytes, custom_id: str) -> bytes:
     """A request's line as its producer could send it again: our wire id replaced by the producer's."""
-    read = json.loads(line)
-    return ENCODE({**read, "custom_id": custom_id})
+    end = line.index(b'"', ID_START)
+    return b'{"custom_id":%b%b' % (quoted(custom_id), line[end + 1 :].rstrip(b"\n"))
+
+
+def sent_line(custom_id: str, endpoint: str, body: bytes) -> bytes:
+    """A request that was never given a wire id, as its producer could send it again."""
+    return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % (quoted(custom_id), quoted(endpoint), body)

@@ -1,0 +1,181 @@
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
+from penstock.core.gathering import Gathering, Rules, Source
+from penstock.core.identity import WireId, parse_wire_id
+from penstock.core.lane import DEAD_LETTERS, LaneKey, Lanes, parse_lanes
+from penstock.core.request import RequestLimits
+from penstock.core.result import HEADERS_BYTES_MAX
+
+NOW = 1_000_000.0
+SOURCE = Source("cluster", "requests", uuid.UUID(int=5))
+CHAT = LaneKey("account", "/v1/chat/completions", "m", "24h")
+
+
+@dataclass
+class Record:
+    """A Kafka record."""
+
+    value: bytes | None
+    offset: int = 0
+    partition: int = 0
+    timestamp: int = 1_500
+    key: bytes | None = b"key"
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+@dataclass
+class Unpacked:
+    """A chunk read back."""
+
+    lane: int
+    chunk: NewChunk
+    manifest: Manifest = field(init=False)
+    lines: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.manifest = decode_manifest(self.chunk.manifest)
+        self.lines = read_lines(self.chunk.lines, self.manifest)
+
+
+def gathering(lanes: Lanes | None = None) -> Gathering:
+    lanes = lanes or Lanes()
+    return Gathering(Rules("account", lanes, RequestLimits(), "results", "dead", lanes.topics("results")), NOW)
+
+
+def request(custom_id: str = "a", model: str = "m", url: str = CHAT.endpoint) -> bytes:
+    return json.dumps({"custom_id": custom_id, "url": url, "body": {"model": model, "messages": []}}).encode()
+
+
+def packed(gathered: Gathering, *closed: LaneKey) -> list[Unpacked]:
+    lanes = {key: number for number, key in enumerate(dict.fromkeys([DEAD_LETTERS, *(k for k, _ in gathered.groups)]))}
+    return [
+        Unpacked(lane, chunk)
+        for lane, chunk in gathered.pack({key: number for key, number in lanes.items() if key not in closed})
+    ]
+
+
+def only(gathered: Gathering, *closed: LaneKey) -> Unpacked:
+    (chunk,) = packed(gathered, *closed)
+    return chunk
+
+
+def test_requests_become_lines_with_our_wire_ids_and_everything_else_goes_beside_them() -> None:
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request("x"), 7, 2), Record(request("x"), 9, 2, key=None)])
+    chunk = only(gathered)
+    lines = [json.loads(line) for line in chunk.lines]
+    assert [parse_wire_id(line["custom_id"]) for line in lines] == [WireId(chunk.chunk.id, n) for n in (0, 1)]
+    assert {(line["method"], line["url"]) for line in lines} == {("POST", CHAT.endpoint)}
+    assert all(line.endswith(b'"body":{"model": "m", "messages": []}}\n') for line in chunk.lines)
+    manifest = chunk.manifest
+    assert (manifest.custom_ids, manifest.offsets, manifest.partitions) == (["x", "x"], [7, 9], [2, 2])
+    assert (manifest.keys, manifest.received) == ([b"key", None], [1.5, 1.5])
+    assert manifest.lengths == [len(line) for line in chunk.lines]
+    assert manifest.deadlines == [NOW + 48 * 3600] * 2
+    assert manifest.result_topics == ["results"] * 2
+    assert chunk.chunk.attempt == 0
+
+
+def test_lanes_and_topics_are_apart() -> None:
+    other = Source("cluster", "more", uuid.UUID(int=6))
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request()), Record(request(model="n")), Record(request()), Record(b"?")])
+    gathered.sort(other, [Record(request())])
+    chunks = packed(gathered)
+    assert sorted((each.manifest.topic, each.manifest.requests) for each in chunks) == [
+        ("more", 1),
+        ("requests", 1),
+        ("requests", 1),
+        ("requests", 2),
+    ]
+    assert len({each.chunk.id for each in chunks}) == 4
+
+
+def test_what_cannot_be_a_request_is_kept_whole_for_the_dead_letter_topic() -> None:
+    headers = [("secret", b"s"), ("x", None)]
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(b"\xff\n{", 3, headers=headers), Record(None, 4)])
+    chunk = only(gathered)
+    assert chunk.lane == 0
+    assert chunk.lines == [b"\xff\n{", b""]
+    assert [code for code, _ in chunk.manifest.reasons] == ["invalid_utf8", "empty_value"]
+    assert chunk.manifest.headers == [headers, []]
+    assert chunk.manifest.result_topics == ["dead", "dead"]
+    assert chunk.chunk.size.tokens == 0
+    assert gathered.rejected == {("requests", "invalid_utf8"): 1, ("requests", "empty_value"): 1}
+
+
+def test_requests_of_a_lane_that_may_not_be_opened_become_dead_letters_that_can_be_sent_again() -> None:
+    closed = CHAT._replace(model="one-too-many")
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request()), Record(request('"x"', closed.model), 8), Record(b"?", 9)])
+    chunks = packed(gathered, closed)
+    dead = next(each for each in chunks if each.lane == 0)
+    assert [each.manifest.requests for each in chunks if each.lane] == [1]
+    assert [code for code, _ in dead.manifest.reasons] == ["invalid_json", "lane_limit"]
+    assert dead.manifest.offsets == [9, 8]
+    assert dead.manifest.result_topics == ["dead", "dead"]
+    again = json.loads(dead.lines[1])
+    assert again == {**json.loads(request('"x"', closed.model)), "method": "POST"}
+    assert gathered.rejected[("requests", "lane_limit")] == 1
+
+
+def test_a_gathering_whose_every_lane_is_closed_is_all_dead_letters() -> None:
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request())])
+    assert only(gathered, CHAT).manifest.reasons[0][0] == "lane_limit"
+
+
+def test_models_that_are_not_configured_are_refused() -> None:
+    gathered = gathering(parse_lanes({"models": ["n"]}))
+    gathered.sort(SOURCE, [Record(request(model="n")), Record(request(model="m"))])
+    assert gathered.rejected == {("requests", "model_not_allowed"): 1}
+
+
+def test_a_lane_has_the_completion_window_of_its_policy() -> None:
+    gathered = gathering(parse_lanes({"lane": [{"model": "m", "completion_window": "7d", "result_topic": "slow"}]}))
+    gathered.sort(SOURCE, [Record(request())])
+    assert [key.completion_window for key, _ in gathered.groups] == ["7d"]
+    assert only(gathered).manifest.result_topics == ["slow"]
+
+
+@pytest.mark.parametrize(("seconds", "deadline"), [(b"60", 60), (b"0.5", 0.5), (b"1e9", 48 * 3600)])
+def test_a_header_may_shorten_the_deadline(seconds: bytes, deadline: float) -> None:
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request(), headers=[("penstock-deadline-seconds", seconds)])])
+    assert only(gathered).manifest.deadlines == [NOW + deadline]
+
+
+@pytest.mark.parametrize("seconds", [b"", b"soon", b"0", b"-1", b"nan", b"inf", None, b"\xff"])
+def test_a_deadline_that_is_no_time_is_refused(seconds: bytes | None) -> None:
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request(), headers=[("penstock-deadline-seconds", seconds)])])
+    assert gathered.rejected == {("requests", "invalid_deadline"): 1}
+
+
+def test_a_header_may_pick_a_configured_result_topic() -> None:
+    gathered = gathering(parse_lanes({"result_topics": ["mine"]}))
+    gathered.sort(SOURCE, [Record(request(), headers=[("penstock-result-topic", b"mine")])])
+    assert only(gathered).manifest.result_topics == ["mine"]
+
+
+@pytest.mark.parametrize("topic", [b"theirs", b"", None, b"\xff", b"dead"])
+def test_any_other_result_topic_is_refused(topic: bytes | None) -> None:
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request(), headers=[("penstock-result-topic", topic)])])
+    assert gathered.rejected == {("requests", "result_topic_not_allowed"): 1}
+
+
+def test_headers_that_pass_are_bounded() -> None:
+    headers = [(f"x-{number}", b"v" * 100) for number in range(500)]
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request(), headers=[("private", b"p"), ("traceparent", b"t"), *headers])])
+    (kept,) = only(gathered).manifest.headers
+    assert kept[:2] == [("traceparent", b"t"), ("x-0", b"v" * 100)]
+    assert sum(len(name) + len(value or b"") for name, value in kept) <= HEADERS_BYTES_MAX

@@ -1,0 +1,67 @@
+import json
+import uuid
+
+import pytest
+
+from penstock.core import requeue
+from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
+from penstock.core.gathering import wire_lines
+from penstock.core.identity import WireId, parse_wire_id
+from penstock.core.requeue import Requeue
+from tests.unit.core.test_chunk import manifest_of
+
+OLD = uuid.UUID(int=1)
+BODIES = [
+    b'{"model":"m","input":"\\"custom_id\\":\\"x\\""}',
+    b'{"n":123456789012345678901234567890}',
+    b'{"t":"\\ud83d"}',
+]
+
+
+def stored() -> tuple[Manifest, list[bytes]]:
+    lines = wire_lines(OLD, "/v1/responses", BODIES)
+    return manifest_of(lines), lines
+
+
+def unpacked(chunk: NewChunk) -> tuple[Manifest, list[bytes]]:
+    manifest = decode_manifest(chunk.manifest)
+    return manifest, read_lines(chunk.lines, manifest)
+
+
+def test_a_request_goes_again_under_a_new_wire_id_and_is_otherwise_untouched() -> None:
+    manifest, lines = stored()
+    again = Requeue(manifest, 2)
+    assert not again.add(manifest, lines, 2)
+    assert not again.add(manifest, lines, 0)
+    chunk = again.pack()
+    renamed, new_lines = unpacked(chunk)
+    assert chunk.attempt == 2
+    assert chunk.id != OLD
+    assert [parse_wire_id(json.loads(line)["custom_id"]) for line in new_lines] == [
+        WireId(chunk.id, 0),
+        WireId(chunk.id, 1),
+    ]
+    for line, body in zip(new_lines, [BODIES[2], BODIES[0]], strict=True):
+        assert line.endswith(b',"method":"POST","url":"/v1/responses","body":%b}\n' % body)
+    assert renamed.custom_ids == ["id-2", "id-0"]
+    assert [renamed.result_id(index) for index in (0, 1)] == [manifest.result_id(2), manifest.result_id(0)]
+    assert renamed.lengths == [len(line) for line in new_lines]
+
+
+def test_each_chunk_begins_anew() -> None:
+    manifest, lines = stored()
+    again = Requeue(manifest, 0)
+    chunks = []
+    for _ in range(2):
+        again.add(manifest, lines, 1)
+        chunks.append(again.pack())
+    assert len({OLD, *(chunk.id for chunk in chunks)}) == 3
+    assert [chunk.size.requests for chunk in chunks] == [1, 1]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("CHUNK_REQUESTS", 2), ("CHUNK_BYTES", 250)])
+def test_a_full_chunk_says_so(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    monkeypatch.setattr(requeue, limit, value)
+    manifest, lines = stored()
+    again = Requeue(manifest, 0)
+    assert [again.add(manifest, lines, 0), again.add(manifest, lines, 1)] == [False, True]
