@@ -26,7 +26,8 @@ def bill(model: str, input_tokens: int, cached_tokens: int, output_tokens: int) 
         cached_tokens: ``usage.input_tokens_details.cached_tokens``.
         output_tokens: ``usage.output_tokens``.
     """
-    usage = Usage(input_tokens=input_tokens, cache_read_tokens=cached_tokens, output_tokens=output_tokens)
+    cached = min(cached_tokens, input_tokens)  # some providers report otherwise, and that is refused
+    usage = Usage(input_tokens=input_tokens, cache_read_tokens=cached, output_tokens=output_tokens)
     try:
         full = calc_price(usage, model, provider_id="openai").total_price
         batch = calc_price(usage, model, provider_id="openai", price_context={"processing": "batch"}).total_price
