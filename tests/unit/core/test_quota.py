@@ -1,0 +1,63 @@
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.quota import Waiting, grants, learned_limit
+
+WORDS = (
+    "Enqueued token limit reached for gpt-4o in organization org-1. Limit: {} enqueued tokens. "
+    "Please try again once some in_progress batches have been completed."
+)
+
+
+def batches(*tokens: int) -> list[Waiting]:
+    return [Waiting(uuid.UUID(int=number), each) for number, each in enumerate(tokens, 1)]
+
+
+def test_without_a_limit_nothing_waits() -> None:
+    waiting = batches(10**9, 1)
+    assert grants(waiting, 10**9, 5, None, probing=False) == waiting
+
+
+def test_the_oldest_go_first_and_the_first_that_does_not_fit_holds_back_the_younger() -> None:
+    waiting = batches(40, 50, 1)
+    assert grants(waiting, 20, 1, 100, probing=False) == waiting[:1]
+    assert grants(waiting, 9, 1, 100, probing=False) == waiting
+    assert grants(waiting, 100, 1, 100, probing=False) == []
+
+
+def test_a_batch_over_the_whole_limit_goes_alone_on_an_idle_model() -> None:
+    waiting = batches(500, 1)
+    assert grants(waiting, 0, 0, 100, probing=False) == waiting[:1]
+    assert grants(waiting, 1, 1, 100, probing=False) == []
+
+
+def test_a_limit_that_was_hit_and_is_not_known_is_probed_by_one_batch_at_a_time() -> None:
+    waiting = batches(10, 10)
+    assert grants(waiting, 0, 0, None, probing=True) == waiting[:1]
+    assert grants(waiting, 10, 1, None, probing=True) == []
+    assert grants(waiting, 0, 0, 100, probing=True) == waiting
+
+
+@given(st.lists(st.integers(1, 60), max_size=8), st.integers(0, 120), st.integers(1, 100))
+@settings(deadline=None)
+def test_what_is_granted_stays_within_the_limit(tokens: list[int], enqueued: int, limit: int) -> None:
+    waiting = batches(*tokens)
+    granted = grants(waiting, enqueued, 1 if enqueued else 0, limit, probing=False)
+    assert granted == waiting[: len(granted)]
+    total = enqueued + sum(each.tokens for each in granted)
+    assert not granted or total <= limit or (enqueued == 0 and len(granted) == 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"), [("90000", 90_000), ("90,000", 90_000), ("1,350,000", 1_350_000), ("2_000_000", 2_000_000)]
+)
+def test_a_limit_is_learned_from_the_words_of_a_refusal(number: str, limit: int) -> None:
+    assert learned_limit(WORDS.format(number)) == limit
+
+
+@pytest.mark.parametrize("message", ["", "Enqueued token limit reached.", "Limit: many enqueued tokens", "Limit: 5"])
+def test_other_words_name_no_limit(message: str) -> None:
+    assert learned_limit(message) is None
