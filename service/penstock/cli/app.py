@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import check, demo, find, flush, run, send
+from penstock.cli import batches, check, demo, find, flush, resume, run, send, status, tail
 
 app = typer.Typer(
     name="penstock",
@@ -11,10 +11,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command()(run.run)
-app.command()(run.migrate)
-app.command()(check.check)
-app.command()(send.send)
-app.command()(demo.demo)
-app.command()(find.find)
-app.command()(flush.flush)
+for each in (
+    demo.demo,
+    check.check,
+    run.migrate,
+    run.run,
+    send.send,
+    tail.tail,
+    status.status,
+    batches.batches,
+    find.find,
+    flush.flush,
+    resume.resume,
+):
+    app.command()(each)

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.outcome import reported
+from penstock.cli.outcome import INTERRUPTED, reported
 from penstock.demo.demonstration import demonstrate
 from penstock.telemetry.log import configure_logging
-
-INTERRUPTED = 130
 
 
 def demo(

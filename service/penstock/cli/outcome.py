@@ -1,6 +1,8 @@
 """How a command ends: errors that a user can mend are one sentence on standard error and exit status 2."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,6 +15,8 @@ from penstock.core.errors import PenstockError
 from penstock.embedded.server import ServerError
 from penstock.settings import Settings, load_settings
 from penstock.telemetry.log import configure_logging
+
+INTERRUPTED = 130
 
 Result = TypeVar("Result")
 
@@ -33,11 +37,20 @@ def reported() -> Iterator[None]:
 
 
 def command(main: Callable[[Settings], Coroutine[None, None, Result]]) -> Result:
-    """Run a command that needs the settings and nothing of the service's logs."""
+    """Run a command that needs the settings and nothing of the service's logs.
+
+    Ctrl-C, and a reader of our output that has gone (`| head`), end it without a word.
+    """
     with reported():
         settings = load_settings()
         configure_logging("error", console=True)
-        return asyncio.run(main(settings))
+        try:
+            return asyncio.run(main(settings))
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more can be flushed there
+            raise typer.Exit(1) from None
 
 
 def leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

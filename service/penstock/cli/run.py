@@ -20,12 +20,11 @@ def run(
 
     Everything is set by environment (see the reference in docs/settings.md). SIGTERM drains.
 
-    Examples:
-        penstock run
+    For example:
 
-        penstock run --stages intake
-
-        penstock run --stages collect,publish
+    * `penstock run`
+    * `penstock run --stages intake`
+    * `penstock run --stages collect,publish`
     """
     with reported():
         settings = load_settings()
@@ -36,8 +35,9 @@ def run(
 def migrate() -> None:
     """Bring the database's schema up to this version. Safe to run twice, and twice at once.
 
-    Examples:
-        penstock migrate
+    For example:
+
+    * `penstock migrate`
     """
 
     async def apply() -> list[str]:

@@ -75,6 +75,11 @@ class RecordReader:
         polled: Mapping[TopicPartition, list[Any]] = await self.consumer.getmany(timeout_ms=int(seconds * 1000))
         return [record for records in polled.values() for record in records]
 
+    async def starts(self) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        found: dict[TopicPartition, int] = await self.consumer.beginning_offsets(self.partitions)
+        return found
+
     async def ends(self) -> dict[TopicPartition, int]:
         """Where the partitions end now."""
         found: dict[TopicPartition, int] = await self.consumer.end_offsets(self.partitions)

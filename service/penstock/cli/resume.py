@@ -1,0 +1,147 @@
+"""`penstock resume`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from aiokafka import TopicPartition
+
+from penstock.app import opened
+from penstock.cli.outcome import command
+from penstock.core.errors import ConfigurationError
+from penstock.kafka.record_reader import RecordReader
+from penstock.kafka.topics import TopicClient
+from penstock.postgres.intake_store import IntakeStore, Place, Stand
+from penstock.postgres.migrate import require_schema
+from penstock.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What Postgres and the brokers say of a partition.
+
+    Attributes:
+        stand: Postgres' position; None when it knows none of this topic id.
+        committed: what Kafka's group committed; None when nothing.
+        first: the first offset that the brokers still have.
+        end: the offset after the last record.
+    """
+
+    stand: Stand | None
+    committed: int | None
+    first: int
+    end: int
+
+    def default(self) -> int | None:
+        """Where to go on without a word from the operator: never past a record that is there and was not stored."""
+        if self.stand is None:
+            return (
+                self.committed
+                if self.committed is not None and self.first <= self.committed <= self.end
+                else self.first
+            )
+        if self.stand.position < self.first:
+            return self.first
+        return self.stand.position if self.stand.position <= self.end else None
+
+    def consequences(self, position: int) -> list[str]:
+        """What going on from a position may skip or double."""
+        found = []
+        stored = self.stand.position if self.stand else self.first
+        if position > stored:
+            gone = max(0, min(position, self.first) - stored)
+            left = position - stored - gone
+            if gone:
+                found.append(f"{gone:,} offsets from {stored} are no longer in the topic: those messages are lost")
+            if left:
+                found.append(f"{left:,} offsets before {position} are skipped: their messages get no answer")
+        if self.stand and position < stored:
+            found.append(f"offsets {position} to {stored - 1} were stored before: those requests run and answer twice")
+        if self.committed is not None and max(position, stored) < self.committed:
+            again = f"offsets {max(position, stored)} to {self.committed - 1}"
+            found.append(f"{again} were committed, but Postgres lost them: those answered before answer twice")
+        return found or ["nothing is skipped and nothing doubled"]
+
+
+def resume(
+    topic: Annotated[str, typer.Argument(help="The request topic.")],
+    partition: Annotated[int, typer.Argument(min=0, help="The partition.")],
+    at: Annotated[int | None, typer.Option("--at", min=0, help="Offset of the first message to read.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Let a partition that halted for safety go on, after telling what that may skip or double.
+
+    Without `--at` it goes on where Postgres stands, or at the first message that the topic still has. Replicas take
+    it up within a minute.
+
+    For example:
+
+    * `penstock resume penstock.requests 3`
+    * `penstock resume penstock.requests 3 --at 120000 --yes`
+    """
+
+    async def main(settings: Settings) -> int:
+        if topic not in settings.kafka.request_topics:
+            raise ConfigurationError(f"{topic} is none of PENSTOCK_KAFKA_REQUEST_TOPICS")
+        async with TopicClient(settings.kafka, "penstock-resume") as client, opened(settings) as database:
+            await require_schema(database)
+            cluster = await client.describe([topic])
+            if topic not in cluster.topics or partition >= cluster.topics[topic].partitions:
+                raise ConfigurationError(f"there is no partition {partition} of {topic}")
+            store, place = IntakeStore(database, cluster.id), Place(cluster.topics[topic].id, partition)
+            situation = await read(settings, client, store, place, topic)
+            position = choose(situation, at)
+            for line in told(situation, position):
+                typer.echo(line)
+            if not yes:
+                typer.confirm("Go on?", abort=True)
+            await store.resume_partition(place, topic, position, situation.committed or 0)
+            return position
+
+    position = command(main)
+    typer.echo(f"{topic} {partition} goes on at {position} within a minute")
+
+
+async def read(settings: Settings, client: TopicClient, store: IntakeStore, place: Place, topic: str) -> Situation:
+    """Ask Postgres and the brokers."""
+    chosen = TopicPartition(topic, place.partition)
+    stands = await store.read_positions([place])
+    committed = await client.admin.list_consumer_group_offsets(settings.group, partitions=[chosen])
+    async with RecordReader(settings.kafka, [topic], from_beginning=False) as reader:
+        first, end = (await reader.starts())[chosen], (await reader.ends())[chosen]
+    offset = committed[chosen].offset if chosen in committed else -1
+    return Situation(stands.get(place), offset if offset >= 0 else None, first, end)
+
+
+def choose(situation: Situation, at: int | None) -> int:
+    """The position to go on from.
+
+    Raises:
+        ConfigurationError: there is nothing to resume, or the operator has to say where.
+    """
+    halted = situation.stand is None or situation.stand.halted_reason is not None
+    if at is None and not halted:
+        raise ConfigurationError("the partition is not halted; --at moves it all the same")
+    position = situation.default() if at is None else at
+    if position is None:
+        stand = situation.stand.position if situation.stand else 0
+        raise ConfigurationError(
+            f"Postgres stands at {stand}, the topic holds {situation.first} to {situation.end}: say where with --at"
+        )
+    if not situation.first <= position <= situation.end:
+        raise ConfigurationError(f"--at takes {situation.first} to {situation.end}, which is what the topic holds")
+    return position
+
+
+def told(situation: Situation, position: int) -> list[str]:
+    """The situation and its consequences, for a person."""
+    stand = situation.stand
+    stands = f"at {stand.position}" if stand else "nowhere: it has never seen this topic id"
+    reason = f"halted: {stand.halted_reason}" if stand and stand.halted_reason else "not halted in Postgres"
+    group = "nothing" if situation.committed is None else str(situation.committed)
+    return [
+        reason,
+        f"Postgres stands {stands}; the group committed {group}; the topic holds {situation.first} to {situation.end}",
+        f"going on at {position}:",
+        *(f"  - {each}" for each in situation.consequences(position)),
+    ]

@@ -1,0 +1,142 @@
+"""`penstock status`."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+
+from penstock.app import opened
+from penstock.cli.outcome import command
+from penstock.cli.printing import Output, OutputOption, age, console, money, print_json, size, table
+from penstock.postgres.report_store import Gauges, ReportStore
+from penstock.settings import Settings
+
+WATCH_SECONDS = 2.0
+STAGES = ("window", "sealed", "submitted", "ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The cluster at one moment."""
+
+    gauges: Gauges
+    totals: dict[str, Any]
+    backlogs: list[dict[str, Any]]
+    halts: list[dict[str, Any]]
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every 2 seconds, until Ctrl-C.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show the whole cluster: what waits where, batches, what needs an operator, the last day's tokens and money.
+
+    For example:
+
+    * `penstock status`
+    * `penstock status --watch`
+    * `penstock status --output json | jq '.halts'`
+    """
+
+    async def main(settings: Settings) -> None:
+        async with opened(settings) as database:
+            store, screen = ReportStore(database), console()
+            report = await read(store)
+            if output is Output.JSON:
+                print_json(as_json(report), indent=None if watch else 2)
+                while watch:
+                    await asyncio.sleep(WATCH_SECONDS)
+                    print_json(as_json(await read(store)), indent=None)
+            elif watch:
+                await show_for_ever(store, report, screen)
+            else:
+                screen.print(picture(report))
+
+    command(main)
+
+
+async def show_for_ever(store: ReportStore, report: Report, screen: Console) -> None:
+    """The picture, again and again in its place."""
+    with Live(picture(report), console=screen, auto_refresh=False) as live:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            live.update(picture(await read(store)), refresh=True)
+
+
+async def read(store: ReportStore) -> Report:
+    """Ask the database."""
+    return Report(await store.gauges(), await store.totals(), await store.backlogs(), await store.halts())
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    gauges = report.gauges
+    return {
+        "waiting": [{**wait.key._asdict(), **without_key(wait._asdict())} for wait in gauges.waits],
+        "oldest_age_seconds": max((wait.oldest_age_seconds for wait in gauges.waits), default=0.0),
+        "batches": gauges.batches,
+        "provider_batches": gauges.provider_batches,
+        "enqueued_tokens": {str(key): tokens for key, tokens in gauges.enqueued.items()},
+        "enqueued_token_limits": {str(key): limit for key, limit in gauges.limits.items()},
+        "in_doubt": {"creates": gauges.in_doubt, "oldest_age_seconds": gauges.in_doubt_age_seconds},
+        "backlogs": report.backlogs,
+        "halts": report.halts,
+        "last_day": report.totals,
+    }
+
+
+def without_key(wait: dict[str, Any]) -> dict[str, Any]:
+    """A wait's figures."""
+    return {name: value for name, value in wait.items() if name != "key"}
+
+
+def picture(report: Report) -> RenderableType:
+    """The report for people."""
+    gauges, totals = report.gauges, report.totals
+    lines: list[RenderableType] = [f"[dim]{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}[/]", ""]
+    lines += [waiting(gauges) if gauges.waits else "[bold]Nothing waits[/]", ""]
+    lines.append(f"[bold]Batches[/]      {counts(gauges.batches)}")
+    lines.append(f"[bold]At provider[/]  {counts(gauges.provider_batches)}")
+    doubt = f"{gauges.in_doubt} creates, {age(gauges.in_doubt_age_seconds)}" if gauges.in_doubt else "none"
+    lines.append(f"[bold]In doubt[/]     {doubt}")
+    for each in report.backlogs:
+        paused = " [bold red]intake is paused[/]" if each["paused"] else ""
+        lines.append(f"[bold]Backlog[/]      {escape(each['topic'])} {size(each['stored_bytes'])}{paused}")
+    for each in report.halts:
+        lines.append(f"[bold red]Halted[/]       {each['kind']} {escape(each['name'])}: {escape(each['reason'])}")
+    lines.append(
+        f"[bold]Last day[/]     {totals['results']:,} results of {totals['batches_published']:,} batches, "
+        f"{totals['input_tokens']:,} tokens in, {totals['output_tokens']:,} out"
+    )
+    lines.append(
+        f"[bold]Money[/]        {money(totals['cost_usd'])} spent, [green]{money(totals['saving_usd'])} saved[/]"
+    )
+    return Group(*lines)
+
+
+def waiting(gauges: Gauges) -> RenderableType:
+    """Requests that wait, by lane and stage."""
+    lanes = {wait.key: dict.fromkeys(STAGES, 0) for wait in gauges.waits}
+    ages = dict.fromkeys(lanes, 0.0)
+    for wait in gauges.waits:
+        lanes[wait.key][wait.stage] = wait.requests
+        ages[wait.key] = max(ages[wait.key], wait.oldest_age_seconds)
+    rows = [
+        (
+            "dead letters" if key.dead else escape(str(key)),
+            *(f"{stages[stage]:,}" if stages[stage] else "" for stage in STAGES),
+            age(ages[key]),
+        )
+        for key, stages in sorted(lanes.items())
+    ]
+    return table("Requests that wait", ["lane", *STAGES, "oldest"], rows, right=[*STAGES, "oldest"])
+
+
+def counts(values: dict[str, int]) -> str:
+    """Counts by name, in one line."""
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(values.items())) or "none"
