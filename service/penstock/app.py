@@ -253,8 +253,10 @@ class Service:
                 self.lanes,
                 slots=settings.publisher.slots,
                 creates_per_hour=settings.provider.creates_per_hour,
-                backlog_bytes_max=settings.intake.backlog_bytes_max,
-                topics=settings.kafka.request_topics,
+                backlog_limits={
+                    topic: self.lanes.backlogs.get(topic, settings.intake.backlog_bytes_max)
+                    for topic in settings.kafka.request_topics
+                },
                 lane_label=self.lane_label,
             ),
             "submit": lambda: Submitter(

@@ -42,6 +42,9 @@ class KafkaSettings(Section):
     dead_letter_topic: str = Field("penstock.dead-letters", description="Where rejected messages go.")
     ledger_topic: str = Field("penstock.ledger", description="The publisher's compacted ledger; a partition per slot.")
     group: str = Field("", description="Consumer group; the deployment's id by default.")
+    session_seconds: float = Field(
+        30.0, ge=6, le=300, description="A replica that sends no heartbeat for so long loses its partitions."
+    )
     start_at: Literal["earliest", "latest"] = Field("earliest", description="Where a partition never seen starts.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."
@@ -127,7 +130,9 @@ class IntakeSettings(Section):
     bytes_max: int = Field(8 * 1024 * 1024, ge=1024, description="Bytes of one gathering, about.")
     body_bytes_max: int = Field(16 * 1024 * 1024, ge=1024, description="Bytes of one body, at most.")
     backlog_bytes_max: int = Field(
-        20 * 1024**3, ge=1024, description="Bytes that a request topic may hold in Postgres before its intake pauses."
+        20 * 1024**3,
+        ge=1024,
+        description="Bytes that a request topic may hold in Postgres before its intake pauses (see the lanes file).",
     )
 
 
@@ -135,6 +140,7 @@ class SubmitterSettings(Section):
     """Uploads and creates."""
 
     concurrency: int = Field(2, ge=1, le=32, description="Batches that one replica submits at a time.")
+    look_up_seconds: float = Field(20.0, gt=0, description="A create in doubt is looked up this often.")
     settle_seconds: float = Field(
         120.0, ge=0, description="Beyond the call's time-out: how long a lost create may take to become visible."
     )

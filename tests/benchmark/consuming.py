@@ -4,6 +4,7 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer
 
+from penstock.stages.intake import Intake
 from tests.benchmark.ground import Ground, Reading, Watch, parts, running
 
 STORED = "SELECT coalesce(sum(position), 0) FROM position"
@@ -32,8 +33,11 @@ async def intake(ground: Ground, topic: str, count: int) -> Reading:
     """Store the topic's requests in Postgres: validated, in chunks, positions with them."""
     async with parts(await ground.environment(topic)) as bridge:
         stage = bridge.stages["intake"]
-        watch = Watch()
+        assert isinstance(stage, Intake)
         async with running([stage]):
+            while stage.seen_assignments is None:  # joining the group is no part of consuming
+                await asyncio.sleep(0.001)
+            watch = Watch()
             while True:
                 async with bridge.database.pool.acquire() as connection:
                     if await connection.fetchval(STORED) >= count:

@@ -13,7 +13,7 @@ from tests.support.bridge import LANES, Bridge, open_bridge
 from tests.support.live_reader import Received
 from tests.support.request import chat, embedding, moderation
 
-TAKEOVER_SECONDS = 100.0
+TAKEOVER_SECONDS = 40.0
 """The broker keeps a dead member's partitions for its session time, and a new member may have to join twice."""
 
 

@@ -33,12 +33,14 @@ FAST = {
     "drain_seconds": 10,
     "intake_linger_seconds": 0.1,
     "janitor_interval_seconds": 1,
+    "kafka_session_seconds": 6,
     "lease_seconds": 2,
     "poller_interval_max_seconds": 1,
     "poller_interval_seconds": 0.2,
     "provider_timeout_seconds": 5,
     "publisher_slots": SLOTS,
     "publisher_transaction_timeout_seconds": 10,
+    "submitter_look_up_seconds": 1,
     "submitter_settle_seconds": 0,
 }
 """Settings that let a test end soon, without the prefix."""

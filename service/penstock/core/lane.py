@@ -59,6 +59,9 @@ class LanePolicy:
     completion_window: str = "24h"
     attempts_max: int = 4
     """Times a request may fail by its own fault (429, 5xx) before its error is the answer."""
+    retry_min_seconds: float = 60.0
+    """Before the second try of a request that failed by itself; doubles with each further one, with jitter."""
+    retry_max_seconds: float = 3600.0
     deadline_seconds: float = 48 * 3600.0
     enqueued_tokens_max: int | None = None
     """The provider's enqueued-token limit of the model; None learns it from the first failure."""
@@ -66,7 +69,6 @@ class LanePolicy:
     """Where results go; empty means the deployment's result topic."""
 
 
-SECONDS = ("age_max_seconds", "deadline_seconds")
 POLICY_FIELDS = frozenset(LanePolicy.__dataclass_fields__)
 PROVIDER_LIMITS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000}
 
@@ -95,6 +97,8 @@ class Lanes:
     lanes_max: int = 200
     result_topics: tuple[str, ...] = ()
     """Topics that a message may pick by header, beside those that lanes name."""
+    backlogs: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that a request topic may hold in Postgres, where it differs from the deployment's limit."""
 
     def policy(self, key: LaneKey) -> LanePolicy:
         """The policy in force for a lane."""
@@ -114,12 +118,13 @@ def parse_lanes(document: Mapping[str, object]) -> Lanes:
     """Read a lanes document (the parsed TOML file).
 
     Args:
-        document: ``{"defaults": {...}, "lane": [{...}], "models": [...], "lanes_max": N, "result_topics": [...]}``.
+        document: ``{"defaults": {...}, "lane": [{...}], "models": [...], "lanes_max": N, "result_topics": [...],
+            "backlog_bytes_max": {TOPIC: N}}``.
 
     Raises:
         ConfigurationError: an unknown key, a wrong type or a limit above the provider's, with the place named.
     """
-    unknown = document.keys() - {"defaults", "lane", "models", "lanes_max", "result_topics"}
+    unknown = document.keys() - {"defaults", "lane", "models", "lanes_max", "result_topics", "backlog_bytes_max"}
     if unknown:
         raise ConfigurationError(f"lanes file: unknown key {min(unknown)!r}")
     defaults = replace(LanePolicy(), **_values("defaults", document.get("defaults", {})))  # type: ignore[arg-type]  # checked
@@ -144,7 +149,17 @@ def parse_lanes(document: Mapping[str, object]) -> Lanes:
         None if models is None else frozenset(str(model) for model in _list("models", models)),
         lanes_max,
         tuple(str(topic) for topic in _list("result_topics", document.get("result_topics", []))),
+        _backlogs(document.get("backlog_bytes_max", {})),
     )
+
+
+def _backlogs(table: object) -> dict[str, int]:
+    if not isinstance(table, Mapping):
+        raise ConfigurationError("lanes file: backlog_bytes_max must be a table of request topics")
+    for topic, limit in table.items():
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ConfigurationError(f"lanes file: backlog_bytes_max.{topic!r} must be a whole number from 1")
+    return dict(table)
 
 
 def _list(where: str, value: object) -> list[object]:
@@ -168,7 +183,7 @@ def _values(where: str, table: object) -> dict[str, object]:
         if not text:
             if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ConfigurationError(f"lanes file: {where}.{name} must be above 0")
-            if name not in SECONDS and not isinstance(value, int):
+            if not name.endswith("_seconds") and not isinstance(value, int):
                 raise ConfigurationError(f"lanes file: {where}.{name} must be a whole number")
             if value > PROVIDER_LIMITS.get(name, value):
                 raise ConfigurationError(f"lanes file: {where}.{name} must be at most {PROVIDER_LIMITS[name]}")

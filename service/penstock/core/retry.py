@@ -22,9 +22,6 @@ class Backoff:
         return full * (0.5 + 0.5 * chance)
 
 
-REQUEST = Backoff(60.0, 3600.0)
-"""Another try of a request that failed with 429 or 5xx (W5)."""
-
 CALL = Backoff(1.0, 60.0)
 """A stage's next round after a failed call to Kafka, Postgres or the provider."""
 

@@ -1,6 +1,7 @@
 """The consumer of the request topics: seeks by itself, never lets Kafka's offsets be the truth."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,11 +15,11 @@ from penstock.settings import KafkaSettings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
 
-SESSION_MS = 45_000
-HEARTBEAT_MS = 10_000
 REBALANCE_MS = 60_000
+HEARTBEATS_PER_SESSION = 10
 PREFETCH_BYTES = 32 * 1024 * 1024
 """What aiokafka may hold fetched and unread; shared out among the partitions."""
+STOP_SECONDS = 5.0
 PARTITION_BYTES_MIN = 64 * 1024
 
 
@@ -50,15 +51,17 @@ class RequestConsumer:
 
     def __init__(self, settings: KafkaSettings, group: str, member: uuid.UUID, partitions: int) -> None:
         self.watch = AssignmentWatch()
+        session_ms = int(settings.session_seconds * 1000)
         self.consumer = AIOKafkaConsumer(
             **client_options(settings, f"penstock-{member.hex[:8]}"),
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // HEARTBEATS_PER_SESSION,
             rebalance_timeout_ms=REBALANCE_MS,
+            request_timeout_ms=REBALANCE_MS + session_ms,  # a join is answered when the slowest member has come
             max_partition_fetch_bytes=max(PARTITION_BYTES_MIN, min(1024 * 1024, PREFETCH_BYTES // max(partitions, 1))),
             fetch_max_bytes=PREFETCH_BYTES,
             max_poll_records=None,
@@ -76,11 +79,9 @@ class RequestConsumer:
 
     async def stop(self) -> None:
         """Leave the group; bounded in time, since the broker may be away."""
-        try:
-            async with asyncio.timeout(10):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
                 await self.consumer.stop()
-        except TimeoutError:
-            return
 
     @property
     def assignments(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -117,13 +117,19 @@ class WindowStore:
         return row["used"], row["waiting"]
 
     @failpoint("sealer.record_backlog")
-    async def record_backlog(self, topics: Sequence[str], limit_bytes: int) -> dict[str, tuple[int, bool]]:
-        """Add up each request topic's bytes; returns (bytes, paused) by topic."""
+    async def record_backlog(self, limits: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+        """Add up each request topic's bytes and hold them against its limit; a paused one resumes at 80 % of it.
+
+        Args:
+            limits: bytes, by topic; a topic that is consumed no more is left out.
+
+        Returns:
+            Bytes, and whether intake pauses, by topic.
+        """
         async with self.database.transaction() as connection:
             measured = {row["topic"]: row["stored_bytes"] for row in await connection.fetch("measure_backlog")}
-            names = sorted({*topics, *measured})
             rows = await connection.fetch(
-                "record_backlog", names, [measured.get(name, 0) for name in names], float(limit_bytes)
+                "record_backlog", list(limits), [measured.get(name, 0) for name in limits], list(limits.values())
             )
             return {row["topic"]: (row["stored_bytes"], row["paused"]) for row in rows}
 

@@ -31,7 +31,7 @@ from penstock.core.jsonl import LineSplitter
 from penstock.core.lane import LaneKey, Lanes
 from penstock.core.quota import learned_limit
 from penstock.core.requeue import Requeue
-from penstock.core.retry import REQUEST, SUBMISSION
+from penstock.core.retry import SUBMISSION, Backoff
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.submitter_store import Again
@@ -213,6 +213,8 @@ class Collector:
         self, batch: BatchRow, decision: Decision, lease: Lease
     ) -> AsyncIterator[tuple[NewChunk, float]]:
         """New chunks for the positions that get another try, each with its delay in seconds (W5)."""
+        policy = self.lanes.policy(batch.key)
+        backoff = Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
         open_chunks: dict[tuple[bytes, int], Requeue] = {}
         start = 0
         for part, attempt in zip(batch.parts, batch.attempts, strict=True):
@@ -229,11 +231,11 @@ class Collector:
                 key = (manifest.topic_id, attempt + failed)
                 requeue = open_chunks.setdefault(key, Requeue(manifest, attempt + failed))
                 if requeue.add(manifest, lines, part.first + index):
-                    yield await asyncio.to_thread(requeue.pack), retry_delay(requeue.attempt)
+                    yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.attempt)
             lease.progress()
         for requeue in open_chunks.values():
             if requeue.lines:
-                yield await asyncio.to_thread(requeue.pack), retry_delay(requeue.attempt)
+                yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.attempt)
 
     async def revise(self, lease: Lease, batch: BatchRow, decision: Decision, spooled: Spooled, first: int) -> Decision:
         """Validate a download against the decision; unpublished lines (from ``first``) that are gone are tried again.
@@ -316,6 +318,6 @@ def verdict_for_all(batch: BatchRow, verdict: Verdict) -> Decision:
     return Decision(FORMAT, bytes([Outcome.VERDICT]) * batch.size.requests, verdict.code, verdict.message)
 
 
-def retry_delay(attempt: int) -> float:
-    """Seconds before a chunk of this attempt may be sealed; what was never executed need not wait."""
-    return REQUEST.delay_seconds(attempt, random.random()) if attempt else 0.0  # noqa: S311 - jitter
+def retry_delay(backoff: Backoff, attempt: int) -> float:
+    """Seconds before a chunk of this attempt may be sealed; what never failed by itself need not wait."""
+    return backoff.delay_seconds(attempt, random.random()) if attempt else 0.0  # noqa: S311 - jitter

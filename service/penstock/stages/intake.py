@@ -1,19 +1,18 @@
 """Intake: messages in, chunks and positions in Postgres, in one transaction per gathering.
 
 Everything in flight is thrown away after any failure, and Postgres' positions are where it goes on (I3). One gathering
-is stored while the next is filled.
+is stored and another one packed while the next is filled.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
@@ -21,6 +20,7 @@ from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.settings import IntakeSettings
+from penstock.stages.assignment import Assigned, Polled, halt_reason, measure_lag
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
@@ -31,35 +31,9 @@ TRICKLE_SECONDS = 0.05
 TRICKLE_SHARE = 0.05
 CHECK_SECONDS = 1.0
 TOPIC_CHECK_SECONDS = 60.0
+IN_FLIGHT_MAX = 2
+"""Gatherings that are prepared or stored while the next one is filled."""
 RECORD_BYTES_GUESS = 1024.0
-
-
-@dataclass(slots=True)
-class Assigned:
-    """A partition of ours: its place, and the offset up to which records were handed on."""
-
-    place: Place
-    source: Source
-    handed_on: int
-    timestamp: float = 0.0
-    """Kafka's time of the last record handed on, Unix seconds; 0 when there was none."""
-
-
-@dataclass(slots=True)
-class Polled:
-    """What the polls of one gathering brought."""
-
-    records: dict[TopicPartition, list[Any]] = field(default_factory=dict)
-    count: int = 0
-    size_bytes: int = 0
-
-    def add(self, partition: TopicPartition, records: list[Any]) -> int:
-        """Take a poll's records of one partition in; returns their bytes."""
-        size_bytes = sum(len(record.value or b"") + len(record.key or b"") for record in records)
-        self.records.setdefault(partition, []).extend(records)
-        self.count += len(records)
-        self.size_bytes += size_bytes
-        return size_bytes
 
 
 class Intake(Stage):
@@ -102,7 +76,7 @@ class Intake(Stage):
         self.assigned: dict[TopicPartition, Assigned] = {}
         self.halted: dict[TopicPartition, str] = {}
         self.paused_topics: frozenset[str] = frozenset()
-        self.storing: asyncio.Task[None] | None = None
+        self.storing: list[asyncio.Task[None]] = []
         self.record_bytes = RECORD_BYTES_GUESS
         self.checked_at = 0.0
         self.topics_checked_at = 0.0
@@ -111,20 +85,22 @@ class Intake(Stage):
     async def round(self) -> float:
         """One gathering: filled while the one before it is stored."""
         try:
-            if self.consumer is None:
-                self.consumer = self.make_consumer()
-                await self.consumer.start()
+            if self.consumer is None and not await self.join():
+                return 0.0
+            assert self.consumer is not None
             if self.consumer.assignments != self.seen_assignments:
                 await self.reset(self.consumer, "assignment")
             polled = await self.gather(self.consumer)
             if polled is None:
                 return 0.0
-            await self.await_stored()
             if polled.count:
                 spans = self.hand_on(polled)
-                self.storing = asyncio.create_task(self.store_polled(self.consumer, polled, spans))
-            if self.drain.is_set():
-                await self.await_stored()
+                before = self.storing[-1] if self.storing else None
+                self.storing.append(asyncio.create_task(self.store_polled(self.consumer, polled, spans, before)))
+            while self.storing and (self.drain.is_set() or not polled.count or len(self.storing) >= IN_FLIGHT_MAX):
+                await self.storing.pop(0)
+        except NoOffsetForPartitionError:
+            await self.discard("not_sought")  # the client looked before we could seek
         except OffsetOutOfRangeError as error:
             await self.discard("out_of_range")
             await self.halt_out_of_range(error)
@@ -134,6 +110,25 @@ class Intake(Stage):
                 await self.drop_consumer()  # a client can be beyond repair
             raise
         return 0.0
+
+    async def join(self) -> bool:
+        """Make a consumer and join the group, which may take a rebalance; False when the drain came first."""
+        consumer = self.make_consumer()
+        starting = asyncio.create_task(consumer.start())
+        draining = asyncio.create_task(self.drain.wait())
+        try:
+            await asyncio.wait([starting, draining], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                return False
+            await starting
+            self.consumer = consumer
+            return True
+        finally:
+            draining.cancel()
+            if self.consumer is not consumer:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                await consumer.stop()
 
     async def gather(self, consumer: RequestConsumer) -> Polled | None:
         """Poll until count, bytes or the linger; None when the assignment changed: then nothing polled counts."""
@@ -174,8 +169,17 @@ class Intake(Stage):
             mine.timestamp = records[-1].timestamp / 1000
         return spans
 
-    async def store_polled(self, consumer: RequestConsumer, polled: Polled, spans: dict[Place, Span]) -> None:
-        """Validate, pack and store a gathering; then tell Kafka, which is advice only."""
+    async def store_polled(
+        self,
+        consumer: RequestConsumer,
+        polled: Polled,
+        spans: dict[Place, Span],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        """Validate, pack and store a gathering; then tell Kafka, which is advice only.
+
+        It is prepared while the gathering ``before`` it is stored, and stored after it; when that fails, so does this.
+        """
         gathering = Gathering(self.rules, time.monotonic() + self.clock_offset)
         by_source: dict[Source, list[Any]] = {}
         for partition, records in polled.records.items():
@@ -190,6 +194,8 @@ class Intake(Stage):
         if len(lane_ids) < len(keys):
             lane_ids |= await self.store.open_lanes([DEAD_LETTERS], self.rules.lanes.lanes_max)
         chunks = await asyncio.to_thread(gathering.pack, lane_ids)
+        if before is not None:
+            await before
         await self.store.store(spans, chunks)
         self.count(gathering)
         self.progressed()
@@ -203,19 +209,13 @@ class Intake(Stage):
         for (topic, code), count in gathering.rejected.items():
             metrics.messages_rejected.labels(topic, code).inc(count)
 
-    async def await_stored(self) -> None:
-        """Wait for the gathering that is being stored."""
-        storing, self.storing = self.storing, None
-        if storing is not None:
-            await storing
-
     async def discard(self, cause: str) -> None:
         """Throw away what is in flight; the next round seeks to Postgres' positions (I3)."""
         self.seen_assignments = None
-        storing, self.storing = self.storing, None
-        if storing is not None:
-            storing.cancel()
-            await asyncio.gather(storing, return_exceptions=True)
+        storing, self.storing = self.storing, []
+        for task in storing:
+            task.cancel()
+        await asyncio.gather(*storing, return_exceptions=True)
         metrics.intake_resets.labels(cause).inc()
 
     async def drop_consumer(self) -> None:
@@ -226,7 +226,7 @@ class Intake(Stage):
 
     async def reset(self, consumer: RequestConsumer, cause: str) -> None:
         """Learn what is ours, and seek to where Postgres says it stands."""
-        if cause == "assignment" and self.storing is not None:
+        if cause == "assignment" and self.storing:
             await self.discard(cause)
         assignments = consumer.assignments
         partitions = consumer.assigned()
@@ -315,7 +315,7 @@ class Intake(Stage):
             consumer.resume(each for each in self.assigned if each.topic in self.paused_topics - paused)
             log.info("topics.paused", topics=sorted(paused))
             self.paused_topics = paused
-        self.measure(consumer)
+        measure_lag(self.assigned, consumer.high_watermark, self.retention_seconds)
         if now - self.topics_checked_at >= TOPIC_CHECK_SECONDS:
             self.topics_checked_at = now
             await self.check_topics(await consumer.describe())
@@ -332,34 +332,7 @@ class Intake(Stage):
         if self.halted:
             self.seen_assignments = None  # an operator may have resumed what was halted
 
-    def measure(self, consumer: RequestConsumer) -> None:
-        """Lag of this replica's partitions, and how much of the topics' retention the oldest unstored record has."""
-        lag: dict[str, int] = {}
-        headroom: dict[str, float] = {}
-        for partition, mine in self.assigned.items():
-            topic = partition.topic
-            behind = max(0, (consumer.high_watermark(partition) or mine.handed_on) - mine.handed_on)
-            lag[topic] = lag.get(topic, 0) + behind
-            retention = self.retention_seconds.get(topic)
-            if behind and mine.timestamp and retention:
-                left = 1.0 - max(0.0, time.time() - mine.timestamp) / retention
-                headroom[topic] = min(headroom.get(topic, 1.0), max(left, 0.0))
-        for topic, records in lag.items():
-            metrics.consumer_lag.labels(topic).set(records)
-            metrics.retention_headroom.labels(topic).set(headroom.get(topic, 1.0))
-
     async def close(self) -> None:
         """Leave the group; what is in flight is dropped, it is still in Kafka."""
         await self.discard("close")
         await self.drop_consumer()
-
-
-def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int | None) -> str | None:
-    """Why a partition may not be read, if so: Postgres went back behind Kafka, or it was halted before (I6)."""
-    if stand is None:
-        return f"Kafka's group committed {committed}, but Postgres knows no position of {partition.topic}"
-    if stand.halted_reason:
-        return stand.halted_reason
-    if committed is not None and committed > max(stand.position, stand.acknowledged):
-        return f"Kafka's group committed {committed}, but Postgres stands at {stand.position}: it lost data"
-    return None

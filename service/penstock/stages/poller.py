@@ -108,7 +108,9 @@ class Poller(Stage):
         sightings = []
         for each in watched:
             found = seen.get(each.provider_batch_id)
-            if found is None or found.status == each.status or rank(found.status) < rank(each.status):
+            # A batch can be terminal in the very answer to its create: then its end is still to be recorded.
+            same = found is not None and found.status == each.status and not is_terminal(found.status)
+            if found is None or same or rank(found.status) < rank(each.status):
                 continue
             if found.status not in PROVIDER_RANK:
                 self.unknown(found.status)

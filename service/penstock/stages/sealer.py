@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -36,8 +36,7 @@ class Sealer(Stage):
         *,
         slots: int,
         creates_per_hour: int,
-        backlog_bytes_max: int,
-        topics: Sequence[str],
+        backlog_limits: Mapping[str, int],
         lane_label: Callable[[LaneKey], str],
     ) -> None:
         super().__init__(drain)
@@ -47,8 +46,7 @@ class Sealer(Stage):
         self.lanes = lanes
         self.slots = slots
         self.creates_per_hour = creates_per_hour
-        self.backlog_bytes_max = backlog_bytes_max
-        self.topics = topics
+        self.backlog_limits = backlog_limits
         self.lane_label = lane_label
         self.lease: Lease | None = None
         self.backlog_at = 0.0
@@ -127,9 +125,7 @@ class Sealer(Stage):
         if now - self.backlog_at < BACKLOG_SECONDS:
             return
         self.backlog_at = now
-        for topic, (size_bytes, paused) in (
-            await self.store.record_backlog(self.topics, self.backlog_bytes_max)
-        ).items():
+        for topic, (size_bytes, paused) in (await self.store.record_backlog(self.backlog_limits)).items():
             metrics.backlog_bytes.labels(topic).set(size_bytes)
-            metrics.backlog_limit_bytes.labels(topic).set(self.backlog_bytes_max)
+            metrics.backlog_limit_bytes.labels(topic).set(self.backlog_limits[topic])
             metrics.backlog_paused.labels(topic).set(paused)

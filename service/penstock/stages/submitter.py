@@ -40,8 +40,6 @@ log = structlog.get_logger()
 
 IDLE_SECONDS = 0.5
 GRANT_SECONDS = 0.5
-LOOK_UP_SECONDS = 20.0
-"""A create in doubt is looked up this often."""
 LOOK_BACK = timedelta(minutes=10)
 """How much further back than the intent a look-up reads: clocks differ (B3)."""
 BUDGET_SECONDS = 30.0
@@ -96,7 +94,7 @@ class Submitter(Stage):
         claimed = False
         while len(self.work) < self.settings.concurrency and not self.drain.is_set():
             asked_at = time.monotonic()
-            claim = await self.store.claim(LOOK_UP_SECONDS)
+            claim = await self.store.claim(self.settings.look_up_seconds)
             if claim is None:
                 break
             claimed = True

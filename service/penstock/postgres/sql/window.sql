@@ -69,11 +69,11 @@ SELECT topic, sum(stored_bytes)::bigint AS stored_bytes FROM chunk WHERE closed_
 
 -- name: record_backlog
 INSERT INTO backlog (topic, stored_bytes, paused, measured_at)
-SELECT topic, stored_bytes, stored_bytes > $3, clock_timestamp()
-FROM unnest($1::text[], $2::bigint[]) AS m (topic, stored_bytes)
+SELECT m.topic, m.stored_bytes, m.stored_bytes > m.bytes_max * CASE WHEN b.paused THEN 0.8 ELSE 1 END, clock_timestamp()
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS m (topic, stored_bytes, bytes_max)
+LEFT JOIN backlog AS b USING (topic)
 ON CONFLICT (topic) DO UPDATE
-SET stored_bytes = excluded.stored_bytes, measured_at = excluded.measured_at,
-    paused = excluded.stored_bytes > CASE WHEN backlog.paused THEN $3 * 0.8 ELSE $3 END
+SET stored_bytes = excluded.stored_bytes, paused = excluded.paused, measured_at = excluded.measured_at
 RETURNING topic, stored_bytes, paused;
 
 -- name: request_flush

@@ -1,0 +1,72 @@
+"""What intake holds of its partitions, and what it measures of them."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from penstock.core.gathering import Source
+from penstock.postgres.intake_store import Place, Stand
+from penstock.telemetry import metrics
+
+
+@dataclass(slots=True)
+class Assigned:
+    """A partition of ours: its place, and the offset up to which records were handed on."""
+
+    place: Place
+    source: Source
+    handed_on: int
+    timestamp: float = 0.0
+    """Kafka's time of the last record handed on, Unix seconds; 0 when there was none."""
+
+
+@dataclass(slots=True)
+class Polled:
+    """What the polls of one gathering brought."""
+
+    records: dict[TopicPartition, list[Any]] = field(default_factory=dict)
+    count: int = 0
+    size_bytes: int = 0
+
+    def add(self, partition: TopicPartition, records: list[Any]) -> int:
+        """Take a poll's records of one partition in; returns their bytes."""
+        size_bytes = sum(len(record.value or b"") + len(record.key or b"") for record in records)
+        self.records.setdefault(partition, []).extend(records)
+        self.count += len(records)
+        self.size_bytes += size_bytes
+        return size_bytes
+
+
+def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int | None) -> str | None:
+    """Why a partition may not be read, if so: Postgres went back behind Kafka, or it was halted before (I6)."""
+    if stand is None:
+        return f"Kafka's group committed {committed}, but Postgres knows no position of {partition.topic}"
+    if stand.halted_reason:
+        return stand.halted_reason
+    if committed is not None and committed > max(stand.position, stand.acknowledged):
+        return f"Kafka's group committed {committed}, but Postgres stands at {stand.position}: it lost data"
+    return None
+
+
+def measure_lag(
+    assigned: Mapping[TopicPartition, Assigned],
+    high_watermark: Callable[[TopicPartition], int | None],
+    retention_seconds: Mapping[str, float],
+) -> None:
+    """Lag of this replica's partitions, and how much of the topics' retention the oldest unstored record has."""
+    lag: dict[str, int] = {}
+    headroom: dict[str, float] = {}
+    for partition, mine in assigned.items():
+        topic = partition.topic
+        behind = max(0, (high_watermark(partition) or mine.handed_on) - mine.handed_on)
+        lag[topic] = lag.get(topic, 0) + behind
+        retention = retention_seconds.get(topic)
+        if behind and mine.timestamp and retention:
+            left = 1.0 - max(0.0, time.time() - mine.timestamp) / retention
+            headroom[topic] = min(headroom.get(topic, 1.0), max(left, 0.0))
+    for topic, records in lag.items():
+        metrics.consumer_lag.labels(topic).set(records)
+        metrics.retention_headroom.labels(topic).set(headroom.get(topic, 1.0))
