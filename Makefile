@@ -21,7 +21,7 @@ demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl 
 	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
 
 test: lint $(VENV)/servers ## everything that must pass: lint, then the unit and integration tests
-	$(BIN)/python -m pytest tests/unit tests/integration
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/integration
 
 lint: $(VENV)/development ## style, types and the contracts between the modules
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ unit: $(VENV)/development ## the tests without servers
 	$(BIN)/python -m pytest tests/unit
 
 integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
 
 servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded
