@@ -89,11 +89,11 @@ class IntakeStore:
     async def open_lanes(self, keys: Sequence[LaneKey], lanes_max: int) -> dict[LaneKey, int]:
         """The ids of lanes; new ones are opened while fewer than ``lanes_max`` are, the others are left out."""
         async with self.database.transaction() as connection:
-            rows = await connection.fetch("read_lanes", *columns(keys, 4))
-            known = {lane_key(row): row["id"] for row in rows if not row["closed"]}
+            known = await read_open_lanes(connection, keys)
             if len(known) == len(keys):
                 return known
             await connection.row("lock_lane_count")
+            known = await read_open_lanes(connection, keys)  # another replica may have opened the last one meanwhile
             room = lanes_max - await connection.value("count_open_lanes")
             for key in keys:
                 if key in known or (room <= 0 and not key.dead):
@@ -134,6 +134,12 @@ class IntakeStore:
         """The database's clock, in Unix seconds: ages and deadlines are judged by it alone."""
         rows = await self.database.fetch("database_clock")
         return float(rows[0][0])
+
+
+async def read_open_lanes(connection: Connection, keys: Sequence[LaneKey]) -> dict[LaneKey, int]:
+    """The ids of those lanes that are open."""
+    rows = await connection.fetch("read_lanes", *columns(keys, 4))
+    return {lane_key(row): row["id"] for row in rows if not row["closed"]}
 
 
 def lane_key(row: Record) -> LaneKey:
