@@ -7,7 +7,7 @@ UPDATE ring SET turn = $2, turned_at = clock_timestamp() WHERE name = $1;
 
 -- name: files_due
 SELECT id, file_id, output_file_id, error_file_id FROM batch
-WHERE published_at < clock_timestamp() - make_interval(secs => $1) AND files_removed_at IS NULL
+WHERE published_at < statement_timestamp() - make_interval(secs => $1) AND files_removed_at IS NULL
 ORDER BY published_at
 LIMIT 100;
 
@@ -21,15 +21,15 @@ SELECT id, state, file_id, provider_batch_id, requests FROM batch WHERE id = ANY
 UPDATE batch SET parked_reason = NULL WHERE parked_reason IS NOT NULL AND state = 'decided';
 
 -- name: delete_chunks
-DELETE FROM chunk WHERE closed_at < clock_timestamp() - make_interval(secs => $1);
+DELETE FROM chunk WHERE closed_at < statement_timestamp() - make_interval(secs => $1);
 
 -- name: delete_batches
 WITH gone AS (
     DELETE FROM batch AS b
-    WHERE b.sealed_at < clock_timestamp() - make_interval(secs => $1) AND NOT b.provider_open
+    WHERE b.sealed_at < statement_timestamp() - make_interval(secs => $1) AND NOT b.provider_open
         AND (
             (b.state = 'published' AND b.ledger_cleared_at IS NOT NULL AND b.files_removed_at IS NOT NULL
-                AND b.published_at < clock_timestamp() - make_interval(secs => $1))
+                AND b.published_at < statement_timestamp() - make_interval(secs => $1))
             OR b.state = 'split'
         )
     RETURNING b.id
@@ -42,7 +42,7 @@ UPDATE lane AS l SET closed_at = clock_timestamp()
 WHERE l.closed_at IS NULL AND l.halted_reason IS NULL AND l.account <> ''
     AND NOT EXISTS (SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at IS NULL)
     AND NOT EXISTS (
-        SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at > clock_timestamp() - interval '10 minutes'
+        SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at > statement_timestamp() - interval '10 minutes'
     );
 
 -- name: delete_replicas

@@ -5,7 +5,7 @@ GROUP BY b.slot
 UNION ALL
 SELECT slot, min(published_at) FROM batch
 WHERE published_at IS NOT NULL AND ledger_cleared_at IS NULL
-    AND published_at < clock_timestamp() - make_interval(secs => $1)
+    AND published_at < statement_timestamp() - make_interval(secs => $1)
 GROUP BY slot
 ORDER BY since;
 
@@ -20,7 +20,7 @@ SELECT id, state, decision_id, requests, next_position FROM batch WHERE id = ANY
 -- name: ledger_expected
 SELECT id, next_position FROM batch
 WHERE slot = $1 AND next_position > 0 AND ledger_cleared_at IS NULL
-    AND (published_at IS NULL OR published_at > clock_timestamp() - make_interval(secs => $2));
+    AND (published_at IS NULL OR published_at > statement_timestamp() - make_interval(secs => $2));
 
 -- name: record_position
 UPDATE batch SET next_position = greatest(next_position, $2) WHERE id = $1 AND state = 'decided';
@@ -49,7 +49,7 @@ UPDATE batch SET parked_reason = $2 WHERE id = $1;
 -- name: ledger_keys_due
 SELECT id FROM batch
 WHERE slot = $1 AND published_at IS NOT NULL AND ledger_cleared_at IS NULL
-    AND published_at < clock_timestamp() - make_interval(secs => $2)
+    AND published_at < statement_timestamp() - make_interval(secs => $2)
 LIMIT 1000;
 
 -- name: mark_ledger_cleared

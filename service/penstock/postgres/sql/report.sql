@@ -15,16 +15,19 @@ FROM (
     SELECT lane_id, 'window' AS stage, requests - taken AS requests, left_bytes AS bytes, created_at AS since
     FROM chunk WHERE taken < requests
     UNION ALL
-    SELECT lane_id, CASE state WHEN 'creating' THEN 'sealed' WHEN 'decided' THEN 'ended' ELSE state END,
-        requests, bytes, sealed_at
-    FROM batch WHERE state IN ('sealed', 'creating', 'submitted', 'ended', 'decided')
+    SELECT lane_id, CASE state WHEN 'creating' THEN 'sealed' ELSE state END, requests, bytes, sealed_at
+    FROM batch WHERE state IN ('sealed', 'creating', 'submitted', 'ended')
+    UNION ALL
+    SELECT lane_id, 'ended', requests, bytes, sealed_at FROM batch WHERE state = 'decided'
 ) AS w
 JOIN lane AS l ON l.id = w.lane_id
 GROUP BY l.id, w.stage;
 
 -- name: batch_states
 SELECT state, count(*) AS batches FROM batch
-WHERE state IN ('sealed', 'creating', 'submitted', 'ended', 'decided') GROUP BY state;
+WHERE state IN ('sealed', 'creating', 'submitted', 'ended') GROUP BY state
+UNION ALL
+SELECT state, count(*) FROM batch WHERE state = 'decided' GROUP BY state;
 
 -- name: provider_statuses
 SELECT provider_status AS status, count(*) AS batches FROM batch WHERE provider_open GROUP BY provider_status;
@@ -57,7 +60,7 @@ SELECT
     coalesce(sum(input_tokens), 0)::bigint AS input_tokens, coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
     coalesce(sum(cost_usd), 0)::double precision AS cost_usd,
     coalesce(sum(saving_usd), 0)::double precision AS saving_usd
-FROM batch WHERE sealed_at > clock_timestamp() - interval '1 day';
+FROM batch WHERE sealed_at > statement_timestamp() - interval '1 day';
 
 -- name: recent_batches
 SELECT b.id, b.state, b.requests, b.bytes, b.seal_reason, b.sealed_at, b.submitted_at, b.ended_at, b.published_at,

@@ -91,7 +91,7 @@ UPDATE batch SET file_id = $2 WHERE id = $1;
 SELECT pg_advisory_xact_lock(hashtext('penstock.creates/' || $1));
 
 -- name: count_creates
-SELECT count(*) FROM intent WHERE account = $1 AND intended_at > clock_timestamp() - interval '1 hour';
+SELECT count(*) FROM intent WHERE account = $1 AND intended_at > statement_timestamp() - interval '1 hour';
 
 -- name: insert_intent
 INSERT INTO intent (id, batch_id, account) VALUES ($1, $2, $3);

@@ -60,7 +60,7 @@ SELECT p.lines FROM chunk AS c JOIN payload AS p ON p.turn = c.payload_turn AND 
 
 -- name: creates_pace
 SELECT
-    (SELECT count(*) FROM intent WHERE account = $1 AND intended_at > clock_timestamp() - interval '1 hour') AS used,
+    (SELECT count(*) FROM intent WHERE account = $1 AND intended_at > statement_timestamp() - interval '1 hour') AS used,
     (SELECT count(*) FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
      WHERE b.state = 'sealed' AND l.account = $1) AS waiting;
 
