@@ -1,0 +1,158 @@
+import asyncio
+import uuid
+from collections.abc import Callable
+
+from penstock.core.batch import BatchState
+from penstock.core.lane import LaneKey
+from penstock.core.token import HEADROOM, expected
+from penstock.postgres.batch_row import BatchRow, load_batch
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.database import Database
+from penstock.postgres.submitter_store import SubmitterStore
+from tests.support.rows import ACCOUNT, LANE, batch_of, chunk_of, migrated, seal_all, store
+
+
+def submitter(pool: Database) -> SubmitterStore:
+    return SubmitterStore(pool, uuid.uuid4(), 60.0, 4)
+
+
+def limit(tokens: int | None) -> Callable[[LaneKey, int | None], int | None]:
+    return lambda _, learned: tokens if tokens is not None else learned
+
+
+async def reserve(pool: Database, tokens: int | None, model: str = LANE.model) -> int:
+    return await submitter(pool).reserve(ACCOUNT, model, limit(tokens))
+
+
+async def reserved(pool: Database) -> dict[uuid.UUID, int]:
+    async with pool.pool.acquire() as connection:
+        return {row["batch_id"]: row["tokens"] for row in await connection.fetch("SELECT * FROM reservation")}
+
+
+async def release(pool: Database, batch_id: uuid.UUID) -> int:
+    async with pool.transaction() as connection:
+        return await connection.execute("delete_reservation", [batch_id])
+
+
+async def finish(pool: Database, batch_id: uuid.UUID) -> None:
+    """End a batch, with its reservation."""
+    async with pool.transaction() as connection:
+        await connection.execute("delete_reservation", [batch_id])
+        await connection.execute("move_to_ended", batch_id, "done", "")
+
+
+async def batches(pool: Database) -> list[BatchRow]:
+    """Every batch, oldest first."""
+    async with pool.transaction() as connection:
+        ids = await connection.raw.fetch("SELECT id FROM batch ORDER BY sealed_at, id")
+        return [await load_batch(connection, row["id"]) for row in ids]
+
+
+async def test_the_oldest_batches_are_granted_first(database: str) -> None:
+    async with migrated(database) as pool:
+        sealed = [await batch_of(pool, 10, tokens=10) for _ in range(4)]
+        each = expected(100, 1.0)
+        assert await reserve(pool, 2 * each) == 2
+        assert await reserved(pool) == dict.fromkeys(sealed[:2], each)
+        assert await reserve(pool, 2 * each) == 0
+        await finish(pool, sealed[1])
+        assert await reserve(pool, 2 * each) == 1
+        assert set(await reserved(pool)) == {sealed[0], sealed[2]}
+
+
+async def test_a_young_small_batch_does_not_overtake_an_old_large_one(database: str) -> None:
+    async with migrated(database) as pool:
+        running, large, small = [await batch_of(pool, 1, tokens=tokens) for tokens in (50, 80, 1)]
+        assert await reserve(pool, 120) == 1
+        assert set(await reserved(pool)) == {running}
+        await finish(pool, running)
+        assert await reserve(pool, 120) == 2
+        assert set(await reserved(pool)) == {large, small}
+
+
+async def test_tokens_released_twice_are_released_once(database: str) -> None:
+    async with migrated(database) as pool:
+        first, second = await batch_of(pool), await batch_of(pool)
+        assert await reserve(pool, None) == 2
+        assert [await release(pool, first), await release(pool, first)] == [1, 0]
+        assert set(await reserved(pool)) == {second}
+
+
+async def test_models_have_limits_of_their_own(database: str) -> None:
+    async with migrated(database) as pool:
+        await batch_of(pool, 1, tokens=80)
+        other = await batch_of(pool, 1, tokens=80, lane=LANE._replace(model="other"))
+        assert await reserve(pool, 100) == 1
+        assert await reserve(pool, 100, "other") == 1
+        assert other in await reserved(pool)
+
+
+async def test_replicas_that_reserve_at_once_stay_within_the_limit(database: str) -> None:
+    async with migrated(database) as pool:
+        for _ in range(8):
+            await batch_of(pool, 1, tokens=20)
+        granted = await asyncio.gather(*(reserve(pool, 60) for _ in range(6)))
+        assert sum(granted) == 2
+        assert sum((await reserved(pool)).values()) <= 60
+
+
+async def test_a_batch_over_the_limit_in_force_is_cut_in_the_same_transaction(database: str) -> None:
+    async with migrated(database) as pool:
+        whole = await batch_of(pool, 100, tokens=10)
+        assert await reserve(pool, 400) == 1
+        parent, *pieces = sorted(await batches(pool), key=lambda each: each.state is not BatchState.SPLIT)
+        assert (parent.id, parent.parts) == (whole, ())
+        assert sum(piece.size.requests for piece in pieces) == 100
+        assert all(piece.root_id == whole and piece.sealed_at == parent.sealed_at for piece in pieces)
+        assert all(piece.size.tokens * HEADROOM <= 100 for piece in pieces)
+        indexes = [n for piece in pieces for part in piece.parts for n in range(part.first, part.first + part.requests)]
+        assert sorted(indexes) == list(range(100))
+        assert await reserved(pool) == {}
+        assert await reserve(pool, 400) >= 3
+        assert sum((await reserved(pool)).values()) <= 400
+
+
+async def test_a_request_over_the_limit_goes_alone_on_an_idle_model(database: str) -> None:
+    async with migrated(database) as pool:
+        running, large = await batch_of(pool, 1, tokens=50), await batch_of(pool, 1, tokens=500)
+        assert await reserve(pool, 100) == 1
+        assert await reserve(pool, 100) == 0
+        await finish(pool, running)
+        assert await reserve(pool, 100) == 1
+        assert set(await reserved(pool)) == {large}
+
+
+async def test_a_limit_that_was_hit_and_not_named_is_probed_by_one_batch_at_a_time(database: str) -> None:
+    async with migrated(database) as pool:
+        sealed = [await batch_of(pool) for _ in range(3)]
+        collector = CollectorStore(pool, 4)
+        await collector.learn_limit(ACCOUNT, LANE.model, None)
+        assert [await reserve(pool, None), await reserve(pool, None)] == [1, 0]
+        assert set(await reserved(pool)) == {sealed[0]}
+        await collector.calibrate(ACCOUNT, LANE.model, 100, 100)
+        assert await reserve(pool, None) == 2
+
+
+async def test_a_limit_that_was_learned_is_kept_when_a_later_refusal_names_none(database: str) -> None:
+    async with migrated(database) as pool:
+        await batch_of(pool, 1, tokens=10), await batch_of(pool, 1, tokens=10)
+        collector = CollectorStore(pool, 4)
+        await collector.learn_limit(ACCOUNT, LANE.model, 20)
+        await collector.learn_limit(ACCOUNT, LANE.model, None)
+        assert await reserve(pool, None) == 1
+
+
+async def test_a_poll_of_a_lane_with_a_small_limit_drains_batch_by_batch(database: str) -> None:
+    async with migrated(database) as pool:
+        lane_id = await store(pool, chunk_of(500, tokens=250))
+        await seal_all(pool, lane_id)
+        done = 0
+        while await reserve(pool, 9_000):
+            running = await reserved(pool)
+            assert sum(running.values()) <= 9_000
+            for batch_id in running:
+                await finish(pool, batch_id)
+            done += len(running)
+        ended = [each for each in await batches(pool) if each.state is BatchState.ENDED]
+        assert len(ended) == done > 10
+        assert sum(each.size.requests for each in ended) == 500
