@@ -1,7 +1,6 @@
 """The demonstration from the first process to the last line of its report."""
 
 import asyncio
-import shlex
 import signal
 import tempfile
 from pathlib import Path
@@ -108,8 +107,8 @@ class Demonstration:
         simulator = f"Simulator {stack.simulator.url} (faults: PUT /control/faults)" if stack.simulator else ""
         self.screen.show(f"\nMetrics   {stack.service.url}/metrics\n{simulator}")
         self.screen.show("\nIn another terminal, to use penstock send, tail, status, batches, find:\n")
-        for name, value in sorted(stack.environment.items()):
-            self.screen.show(escape(f"export {name}={shlex.quote(value)}"))
+        for name, value in sorted(stack.exports.items()):
+            self.screen.show(escape(f"export {name}={value}"))
         self.screen.show("\nCtrl-C ends everything.")
         ended = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from penstock.postgres.database import Database
 from penstock.postgres.migrate import migrate
 from penstock.settings import PREFIX, PostgresSettings, Settings, load_settings
 
+OWN_POSTGRES = ("POSTGRES_DSN", "POSTGRES_DSN_FILE")
 PARTITIONS = 4
 SLOTS = 8
 LANES = """\
@@ -51,7 +53,7 @@ class Stack:
 
     Attributes:
         settings: those of the service.
-        environment: the same, as variables, for children and for people.
+        exports: the same, as variables for people; of the user's own secrets only how to name them.
         cluster: the broker's cluster and topics.
         database: open.
         service: the process.
@@ -60,7 +62,7 @@ class Stack:
     """
 
     settings: Settings
-    environment: Mapping[str, str]
+    exports: Mapping[str, str]
     cluster: Cluster
     database: Database
     service: ServiceProcess
@@ -84,13 +86,12 @@ async def running(folder: Path, say: Say) -> AsyncIterator[Stack]:
         await prepare_postgres(settings_of(overrides).postgres, overrides, stack)
         settings = settings_of(overrides)
         cluster, _ = await asyncio.gather(make_topics(settings, stack), bring_up_schema(settings))
-        environment = variables(overrides)
-        service = ServiceProcess(folder / "service", child_environment(environment, overrides))
+        service = ServiceProcess(folder / "service", child_environment(overrides))
         await started(service, stack)
         say(f"The service is ready: {service.url}/metrics")
         database = await stack.enter_async_context(opened(settings))
         simulator = next((each for each in servers if isinstance(each, SimulatorProcess)), None)
-        yield Stack(settings, environment, cluster, database, service, simulator, [*servers, service])
+        yield Stack(settings, exports(overrides), cluster, database, service, simulator, [*servers, service])
 
 
 async def start_servers(folder: Path, stack: AsyncExitStack, say: Say) -> tuple[Overrides, list[EmbeddedServer]]:
@@ -108,7 +109,7 @@ async def start_servers(folder: Path, stack: AsyncExitStack, say: Say) -> tuple[
         "log": {"format": "json", "level": "info"},
     }
     kafka = None if is_set("KAFKA_BOOTSTRAP_SERVERS") else EmbeddedKafka(folder / "kafka")
-    postgres = None if is_set("POSTGRES_DSN", "POSTGRES_DSN_FILE") else EmbeddedPostgres(folder / "postgres")
+    postgres = None if is_set(*OWN_POSTGRES) else EmbeddedPostgres(folder / "postgres")
     simulator = None if is_set("PROVIDER_BASE_URL") else SimulatorProcess(folder / "simulator")
     servers: list[EmbeddedServer] = [each for each in (kafka, postgres, simulator) if each is not None]
     async with asyncio.TaskGroup() as group:
@@ -202,7 +203,16 @@ def variable(section: str, name: str) -> str:
     return PREFIX + "_".join(filter(None, (section, name))).upper()
 
 
-def child_environment(environment: Mapping[str, str], overrides: Overrides) -> dict[str, str]:
+def exports(overrides: Overrides) -> dict[str, str]:
+    """The variables as a shell takes them, quoted."""
+    found = {name: shlex.quote(value) for name, value in variables(overrides).items()}
+    if is_set(*OWN_POSTGRES):
+        query = urlsplit(str(overrides["postgres"]["dsn"])).query
+        found[PREFIX + "POSTGRES_DSN"] = f"'YOUR-DSN?{query.rpartition('&')[2]}'"
+    return found
+
+
+def child_environment(overrides: Overrides) -> dict[str, str]:
     """This process' environment with the overrides, and without what they take out."""
     out = {variable(section, name) for section, values in overrides.items() for name in values}
-    return {**{name: value for name, value in os.environ.items() if name not in out}, **environment}
+    return {**{name: value for name, value in os.environ.items() if name not in out}, **variables(overrides)}

@@ -1,0 +1,80 @@
+"""`penstock demo` on the session's Kafka and Postgres, with a small file; `make demo` starts its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.command import penstock
+from tests.support.request import chat, embedding, moderation
+from tests.support.simulator import SERVICE
+from tests.support.stack import admin_client
+
+
+@pytest.fixture
+def environment(kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PENSTOCK_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "PENSTOCK_POSTGRES_DSN": postgres.dsn,
+        "TMPDIR": str(tmp_path),
+    }
+
+
+async def left_behind(kafka: EmbeddedKafka, postgres: EmbeddedPostgres, folder: Path) -> list[str]:
+    async with admin_client(kafka) as admin:
+        topics = [topic for topic in await admin.list_topics() if topic.startswith("demo-")]
+    connection = await asyncpg.connect(postgres.dsn)
+    try:
+        rows = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'demo%'")
+    finally:
+        await connection.close()
+    return [*topics, *(row["nspname"] for row in rows), *(each.name for each in folder.glob("penstock-demo-*"))]
+
+
+async def test_every_request_of_a_file_comes_back_once_and_nothing_is_left(
+    environment: dict[str, str], kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    lines = [make(f"{make.__name__}-{n}") for make in (chat, embedding, moderation) for n in range(20)]
+    file = tmp_path / "requests.jsonl"
+    file.write_text("\n".join([*map(json.dumps, lines), "broken", "", json.dumps(lines[0])]))
+    finished = await penstock(environment, "demo", "--input", file)
+    assert finished.code == 0, finished
+    assert "every request came back exactly once" in finished.out
+    for figure in ("requests in   62", "results out   61", "dead letters  1"):
+        assert figure in finished.out
+    assert await left_behind(kafka, postgres, tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_with_all_its_processes(
+    environment: dict[str, str], kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, number: int
+) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    command = [sys.executable, "-m", "penstock", "demo"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, env={**own, "PYTHONPATH": str(SERVICE), **environment}, stdout=log, stderr=log
+        )
+        children: list[psutil.Process] = []
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and len(children) < 4:
+            time.sleep(0.05)
+            children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 4  # the simulator and the service, each with its watchdog
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        _, alive = psutil.wait_procs(children, 5)
+        log.seek(0)
+        assert b"Traceback" not in log.read()
+    assert alive == []
+    assert await left_behind(kafka, postgres, tmp_path) == []

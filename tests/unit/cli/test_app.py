@@ -1,0 +1,42 @@
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.cli.app import app
+
+RUNNER = CliRunner()
+COMMANDS = sorted(str(each.callback.__name__) for each in app.registered_commands if each.callback)
+
+
+def help_of(*arguments: str) -> str:
+    result = RUNNER.invoke(app, [*arguments, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+
+
+def test_every_command_is_listed() -> None:
+    listed = help_of()
+    expected = ["batches", "check", "demo", "find", "flush", "migrate", "resume", "run", "send", "status", "tail"]
+    assert expected == COMMANDS
+    assert all(name in listed for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_helps_with_examples(command: str) -> None:
+    said = help_of(command)
+    assert "For example:" in said
+    assert f"penstock {command}" in said.split("For example:")[1]
+
+
+@pytest.mark.parametrize("command", ["check", "send", "tail", "status", "batches", "find", "flush"])
+def test_what_prints_data_prints_it_as_json_too(command: str) -> None:
+    assert "--output" in help_of(command)
+
+
+def test_an_error_that_a_user_can_mend_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PENSTOCK_POSTGRES_DSN", raising=False)
+    result = RUNNER.invoke(app, ["status"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("penstock: PENSTOCK_POSTGRES_DSN is not set")
+    assert "Traceback" not in result.output
