@@ -10,6 +10,8 @@ from penstock.embedded.postgres import EmbeddedPostgres
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.stack import TopicFactory, fresh_database, running, topic_factory
 
+pytest_plugins = ["tests.defences.plugin"]
+
 
 @pytest.fixture(scope="session")
 async def kafka() -> AsyncIterator[EmbeddedKafka]:
@@ -38,7 +40,9 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def bridge(kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path) -> AsyncIterator[Bridge]:
+async def bridge(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, defences_off: tuple[str, ...]
+) -> AsyncIterator[Bridge]:
     """Topics, a migrated database, a simulator and a live reader: only services are missing."""
-    async with open_bridge(kafka, postgres, tmp_path) as opened:
+    async with open_bridge(kafka, postgres, tmp_path, defences_off=defences_off) as opened:
         yield opened

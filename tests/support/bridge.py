@@ -67,6 +67,7 @@ class Bridge:
     lanes: Path
     deployment: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
     services: list[Service] = field(default_factory=list)
+    defences_off: Sequence[str] = ()
 
     def environment(self, **overrides: object) -> dict[str, str]:
         """The service's settings: `lease_seconds=5` stands for PENSTOCK_LEASE_SECONDS."""
@@ -90,8 +91,15 @@ class Bridge:
     def service(self, *, stages: str = "", failpoints: str = "", **overrides: object) -> Service:
         """A replica, not yet started: enter it."""
         log = self.folder / f"service-{len(self.services)}.log"
-        self.services.append(Service(log, self.environment(**overrides), stages=stages, failpoints=failpoints))
-        return self.services[-1]
+        service = Service(
+            log,
+            self.environment(**overrides),
+            stages=stages,
+            failpoints=failpoints,
+            defences_off=self.defences_off,
+        )
+        self.services.append(service)
+        return service
 
     async def migrate(self) -> None:
         """Bring the schema up, as an operator does."""
@@ -207,6 +215,7 @@ async def open_bridge(
     lanes: str = LANES,
     result_configs: Mapping[str, str] | None = None,
     simulator: Mapping[str, Any] | None = None,
+    defences_off: Sequence[str] = (),
 ) -> AsyncIterator[Bridge]:
     """A bridge without a service yet; at its end every service is ended, and topics and database go.
 
@@ -218,6 +227,7 @@ async def open_bridge(
         lanes: the lanes file.
         result_configs: settings of the result topic.
         simulator: its options.
+        defences_off: defences that services run without, see `tests.defences`.
     """
     lanes_file = folder / "lanes.toml"
     lanes_file.write_text(lanes)
@@ -248,6 +258,7 @@ async def open_bridge(
             producer=producer,
             reader=await stack.enter_async_context(LiveReader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
             lanes=lanes_file,
+            defences_off=defences_off,
         )
         stack.push_async_callback(kill_all, bridge.services)
         await bridge.migrate()

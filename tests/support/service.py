@@ -7,10 +7,12 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.embedded.server import free_port
@@ -32,15 +34,28 @@ class Service:
         environment: its settings, `PENSTOCK_…`; none of this process's own get through.
         stages: what `--stages` takes; all by default.
         failpoints: what PENSTOCK_FAILPOINTS takes.
+        defences_off: defences that it runs without, see `tests.defences`.
     """
 
-    def __init__(self, log: Path, environment: Mapping[str, str], *, stages: str = "", failpoints: str = "") -> None:
+    def __init__(
+        self,
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        stages: str = "",
+        failpoints: str = "",
+        defences_off: Sequence[str] = (),
+    ) -> None:
         self.log = log
         self.port = free_port()
         self.stages = stages
         self.environment = {**environment, "PENSTOCK_HTTP_HOST": "127.0.0.1", "PENSTOCK_HTTP_PORT": str(self.port)}
         if failpoints:
             self.environment["PENSTOCK_FAILPOINTS"] = failpoints
+        self.program = ["penstock"]
+        if defences_off:
+            self.program = ["tests.defences", *defences_off, "--"]
+            self.environment["PYTHONPATH"] = f"{SERVICE}{os.pathsep}{SERVICE.parent}"
         self.process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,7 +86,7 @@ class Service:
 
     async def start(self) -> None:
         """Start it, without waiting."""
-        command = [sys.executable, "-m", "penstock", "run", *(["--stages", self.stages] if self.stages else [])]
+        command = [sys.executable, "-m", *self.program, "run", *(["--stages", self.stages] if self.stages else [])]
         self.process = await run_logged(command, self.log, self.environment)
 
     async def ready(self) -> None:
@@ -107,7 +122,9 @@ class Service:
 
     async def stop(self) -> int:
         """End it by SIGTERM and wait; returns its exit status. Does nothing if it has ended."""
-        return await self.end(signal.SIGTERM)
+        self.send(signal.SIGTERM)
+        self.wake()
+        return await self.exited()
 
     async def kill(self) -> None:
         """End it by SIGKILL and wait."""
@@ -123,6 +140,20 @@ class Service:
         assert self.process is not None, "the service was started"
         if self.process.returncode is None:
             self.process.send_signal(number)
+
+    async def paused(self, timeout_seconds: float = START_SECONDS) -> None:
+        """Wait until a failpoint has stopped it.
+
+        Raises:
+            TimeoutError: none has.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
+                await asyncio.sleep(POLL_SECONDS)
+
+    def wake(self) -> None:
+        """Let it go on, if it is paused."""
+        self.send(signal.SIGCONT)
 
     async def exited(self, timeout_seconds: float = STOP_SECONDS) -> int:
         """Wait for it to end by itself; returns its exit status.
@@ -188,3 +219,14 @@ async def run_logged(command: Sequence[str], log: Path, environment: Mapping[str
         return await asyncio.create_subprocess_exec(
             *command, stdout=file, stderr=file, env={**own, "PYTHONPATH": str(SERVICE), **environment}
         )
+
+
+@asynccontextmanager
+async def started(service: Service) -> AsyncIterator[Service]:
+    """A replica that a failpoint may pause before it is ever ready."""
+    await service.start()
+    try:
+        yield service
+        await service.stop()
+    finally:
+        await service.kill()

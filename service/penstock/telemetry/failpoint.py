@@ -11,6 +11,7 @@ kill       SIGKILL of this process
 raise      `FailpointError`
 lose       the same, said of an effect that is done (use with ``after``)
 hang       nothing, for ever (until cancelled)
+pause      SIGSTOP of this process; it goes on when it gets SIGCONT
 =========  ===========================================================
 """
 
@@ -27,7 +28,7 @@ R = TypeVar("R")
 
 VARIABLE = "PENSTOCK_FAILPOINTS"
 PLACES = ("before", "after")
-ACTIONS = ("kill", "raise", "lose", "hang")
+ACTIONS = ("kill", "raise", "lose", "hang", "pause")
 
 
 class FailpointError(ConnectionError):
@@ -81,6 +82,9 @@ async def strike(name: str, place: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if each.action == "hang":
             await asyncio.Event().wait()
+        if each.action == "pause":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            continue
         raise FailpointError(f"failpoint {name} {place}")
 
 
