@@ -1,0 +1,64 @@
+"""Crash points 7 to 10: a submitter dies, loses an answer or wakes late, and each window is paid once."""
+
+import pytest
+
+from tests.support.bridge import Bridge
+from tests.support.crash import REST, batches, chats, input_files, settled, until
+from tests.support.service import started
+
+
+@pytest.mark.defence("lease_expiry")
+async def test_a_batch_whose_builder_died_is_built_by_another_replica(bridge: Bridge) -> None:
+    """Crash point 7: killed after the claim. Off: a lease ends only when its holder gives it back."""
+    async with bridge.service(failpoints="files.create=before:kill") as first:
+        await bridge.produce(chats(10))
+        assert await first.exited() == -9
+    async with bridge.service(stages=REST):
+        await settled(bridge, 10)
+    assert batches(bridge) == 1
+
+
+@pytest.mark.defence("deterministic_file")
+async def test_a_file_that_was_uploaded_and_not_noted_is_found_by_its_name(bridge: Bridge) -> None:
+    """Crash point 8: killed between the upload and its note. Off: no file is looked for."""
+    async with bridge.service(failpoints="files.create=after:kill") as first:
+        await bridge.produce(chats(10))
+        assert await first.exited() == -9
+    async with bridge.service(stages=REST):
+        await settled(bridge, 10)
+    files = await input_files(bridge)
+    assert files == 1, f"{files} files were uploaded for one batch"
+
+
+@pytest.mark.defence("intent_look_up", "deciding_scan", "sdk_create_retries")
+async def test_a_create_whose_answer_was_lost_is_looked_up_before_another(bridge: Bridge) -> None:
+    """Crash point 9: a create is done and its answer dropped, or an error, or it lands late.
+
+    Off: taken as never made; or decided by the first look-up; or retried by the SDK.
+    """
+    lost = [{"drop": True, "effect": "done"}, {"status": 500, "effect": "done"}, {"effect": "late", "late_seconds": 1}]
+    await bridge.simulator.faults([{"operation": "batches.create", "times": 1, "http": each} for each in lost])
+    async with bridge.service(provider_timeout_seconds=2):
+        for model in ("gpt-4o", "gpt-4o-mini", "gpt-4.1"):
+            await bridge.produce(chats(5, model, model=model))
+        await settled(bridge, 15)
+    assert await bridge.simulator.fired() == [1, 1, 1]
+    assert batches(bridge) == 3
+
+
+@pytest.mark.defence("lease_required")
+async def test_a_creator_that_wakes_late_creates_nothing(bridge: Bridge) -> None:
+    """Crash point 10: asleep between intent and create. Off: the lease is not looked at before the create."""
+    async with started(bridge.service(failpoints="submitter.intend=after:pause")) as zombie:
+        await bridge.produce(chats(10))
+        await zombie.paused()
+        async with bridge.service(stages=REST, provider_timeout_seconds=1):
+            await bridge.results(10)
+            zombie.wake()
+
+            async def acted() -> bool:
+                return bool(zombie.logs("batch.superseded") or batches(bridge) > 1)
+
+            assert await until(acted)
+            await settled(bridge, 10)
+    assert batches(bridge) == 1
