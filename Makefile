@@ -12,10 +12,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit integration servers bench lock clean
+.PHONY: help demo test lint unit integration test-defences servers bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running
 	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
@@ -34,6 +34,9 @@ unit: $(VENV)/development ## the tests without servers
 
 integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
+
+test-defences: $(VENV)/development $(VENV)/servers ## switch each defence off in turn: a test must then fail
+	$(BIN)/python -m tests.defences.sweep
 
 servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded

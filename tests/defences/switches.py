@@ -24,8 +24,9 @@ from penstock.postgres.database import Connection, Database, Held, columns
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.postgres.queries import queries
 from penstock.postgres.submitter_store import Again, Claim
+from penstock.stages.assignment import Polled
 from penstock.stages.collector import Collector
-from penstock.stages.intake import Intake, Polled
+from penstock.stages.intake import Intake
 from penstock.stages.lease import Lease
 from penstock.stages.slot import SlotSession
 from penstock.stages.submitter import Submitter
@@ -80,9 +81,9 @@ def commit_after_store(patch: Patch) -> None:
     """Kafka's offset is committed before the records are stored."""
     store_polled = Intake.store_polled
 
-    async def commit_first(self: Intake, consumer: RequestConsumer, polled: Polled, spans: dict[Place, Span]) -> None:
+    async def commit_first(self: Intake, consumer: RequestConsumer, polled: Polled, *others: Any) -> None:
         await consumer.commit({partition: records[-1].offset + 1 for partition, records in polled.records.items()})
-        await store_polled(self, consumer, polled, spans)
+        await store_polled(self, consumer, polled, *others)
 
     patch.setattr(Intake, "store_polled", commit_first)
 

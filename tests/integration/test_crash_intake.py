@@ -67,5 +67,5 @@ async def test_a_zombie_stores_nothing_of_a_partition_that_has_another_owner(bri
             refused = await zombie.metric("penstock_stage_failures_total", stage="intake")
             return bool(refused or await zombie.metric("penstock_requests_received_total"))
 
-        assert await until(acted)
+        await until(acted)
         await settled(bridge, 40)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.protocol.group import LeaveGroupRequest
@@ -27,14 +28,17 @@ def chats(count: int, name: str = "request", **options: Any) -> list[dict[str, A
     return [chat(f"{name}-{number}", **options) for number in range(count)]
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = PATIENCE_SECONDS) -> bool:
-    """Wait for a condition; whether it came true in time."""
-    ends_at = time.monotonic() + seconds
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition.
+
+    Raises:
+        TimeoutError: it did not come true.
+    """
+    ends_at = time.monotonic() + PATIENCE_SECONDS
     while not await condition():
         if time.monotonic() > ends_at:
-            return False
+            raise TimeoutError(condition.__name__)
         await asyncio.sleep(POLL_SECONDS)
-    return True
 
 
 async def answered(bridge: Bridge, count: int) -> bool:
@@ -43,7 +47,9 @@ async def answered(bridge: Bridge, count: int) -> bool:
     async def come() -> bool:
         return len(bridge.reader.received[bridge.result_topic]) >= count
 
-    return await until(come)
+    with suppress(TimeoutError):
+        await until(come)
+    return await come()
 
 
 async def settled(bridge: Bridge, count: int, **limits: object) -> dict[str, Any]:
@@ -57,7 +63,8 @@ async def settled(bridge: Bridge, count: int, **limits: object) -> dict[str, Any
         return not open_count
 
     if await answered(bridge, count):
-        await until(at_rest)
+        with suppress(TimeoutError):
+            await until(at_rest)
     return await bridge.check(**limits)
 
 
