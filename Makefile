@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit integration test-defences servers bench lock clean
+.PHONY: help demo test lint unit integration test-defences servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ test-defences: $(VENV)/development $(VENV)/servers ## switch each defence off in
 
 servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded
+
+docs: $(VENV)/development ## write the reference pages anew, from the code
+	$(BIN)/python -m tests.support.reference
 
 bench: $(VENV)/development $(VENV)/servers ## measure throughput
 	$(BIN)/python -m tests.benchmark

@@ -52,19 +52,25 @@ class LanePolicy:
     name: str = ""
     """The lane's name in metrics; empty for lanes that are not configured (they are `other`)."""
     requests_max: int = 50_000
+    """Requests of one batch, at most; a window that reaches it is sealed at once."""
     bytes_max: int = 200_000_000
+    """Bytes of one batch's file, at most."""
     inputs_max: int = 50_000
+    """Embedding inputs of one batch, at most."""
     age_max_seconds: float = 300.0
     """A window is sealed at this age at the latest."""
     completion_window: str = "24h"
+    """What is asked of the provider; OpenAI takes 24h alone."""
     attempts_max: int = 4
     """Times a request may fail by its own fault (429, 5xx) before its error is the answer."""
     retry_min_seconds: float = 60.0
     """Before the second try of a request that failed by itself; doubles with each further one, with jitter."""
     retry_max_seconds: float = 3600.0
+    """Longest wait before another try."""
     deadline_seconds: float = 48 * 3600.0
+    """Past it no new attempt starts; the answer then is the error `deadline_exceeded`. A header may shorten it."""
     enqueued_tokens_max: int | None = None
-    """The provider's enqueued-token limit of the model; None learns it from the first failure."""
+    """The provider's enqueued-token limit of the model; left out, it is learned from the first failure."""
     result_topic: str = ""
     """Where results go; empty means the deployment's result topic."""
 
@@ -93,8 +99,9 @@ class Lanes:
     defaults: LanePolicy = field(default_factory=LanePolicy)
     rules: tuple[LaneRule, ...] = ()
     models: frozenset[str] | None = None
-    """The models that requests may name; None allows any, up to ``lanes_max`` lanes."""
+    """The models that requests may name; left out, any may, up to `lanes_max` lanes."""
     lanes_max: int = 200
+    """Lanes that may be open at a time; requests of a further one are dead letters with the code `lane_limit`."""
     result_topics: tuple[str, ...] = ()
     """Topics that a message may pick by header, beside those that lanes name."""
     backlogs: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,245 @@
+"""The reference pages, from the code: ``python -m tests.support.reference`` writes them, a unit test compares them."""
+
+import ast
+import inspect
+import tempfile
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from penstock.core.lane import ENDPOINTS, PROVIDER_LIMITS, LanePolicy, Lanes
+from penstock.settings import Settings, variable
+from penstock.telemetry import metrics
+from penstock.telemetry.bulk_histogram import BulkHistogram
+
+FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+COMMAND = "make docs"
+NOTE = f"<!-- Written from the code by `{COMMAND}`. -->"
+BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "pattern": "matching `{}`"}
+WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
+    Path: "path",
+    SecretStr: "secret",
+}
+EXAMPLE = """\
+models = ["gpt-4o-mini", "text-embedding-3-small"]  # leave it out to allow any
+result_topics = ["results.urgent"]                  # what the header penstock-result-topic may name
+
+[defaults]
+age_max_seconds = 300
+
+[[lane]]
+endpoint = "/v1/embeddings"
+name = "embeddings"
+age_max_seconds = 900
+
+[[lane]]
+model = "gpt-4o-mini"
+name = "mini"
+enqueued_tokens_max = 2_000_000
+attempts_max = 3
+"""
+
+
+class Entry(NamedTuple):
+    """A metric as Prometheus shows it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def entry(metric: MetricWrapperBase | BulkHistogram) -> Entry:
+    """Read a metric of the catalogue."""
+    if isinstance(metric, BulkHistogram):
+        return Entry(metric.name, "histogram", (metric.label,), metric.documentation)
+    (family,) = metric.describe()
+    suffix = "_total" if family.type == "counter" else ""
+    return Entry(family.name + suffix, family.type, tuple(metric._labelnames), family.documentation)  # noqa: SLF001 - the library has no public way
+
+
+def catalogue() -> dict[str, Entry]:
+    """Every metric, by its name in the code."""
+    found = vars(metrics).items()
+    return {name: entry(metric) for name, metric in found if isinstance(metric, MetricWrapperBase | BulkHistogram)}
+
+
+def row(*cells: str) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A table."""
+    heads = list(heads)
+    return [row(*heads), row(*["---"] * len(heads)), *(row(*each) for each in rows)]
+
+
+def type_words(annotation: Any) -> str:
+    """A type, as somebody who sets a variable would say it."""
+    if get_origin(annotation) is UnionType:
+        annotation = next(each for each in get_args(annotation) if each is not type(None))
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(f"`{each}`" for each in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return "texts, comma separated"
+    return WORDS[annotation]
+
+
+def range_words(field: FieldInfo) -> str:
+    """What a field's value is bound by."""
+    found = [
+        words.format(f"{bound:,}" if isinstance(bound, int | float) else bound)
+        for each in field.metadata
+        for name, words in BOUNDS.items()
+        if (bound := getattr(each, name, None)) is not None
+    ]
+    return " ".join(found)
+
+
+def default_words(value: object) -> str:
+    """A default; the same on every machine."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, SecretStr):
+        raise TypeError("a secret has no default")
+    if isinstance(value, Path):
+        return f"`{value}`".replace(tempfile.gettempdir(), "<temporary folder>")
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
+
+
+def setting_rows(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """A line for each variable of a section; sections inside it are left out."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            continue
+        kind = " ".join(filter(None, (type_words(field.annotation), range_words(field))))
+        yield f"`{variable((*path, name))}`", kind, default_words(field.default), field.description or ""
+
+
+def settings_page() -> str:
+    """Every variable, by section."""
+    heads = ("variable", "takes", "default", "meaning")
+    lines = [
+        "# Settings",
+        "",
+        NOTE,
+        "",
+        "Read from the environment at the start; a mistake ends the process and names the variable. Secrets can come",
+        "from files (`..._FILE`), which are read again at each connect. `penstock check` proves all of them without",
+        "starting.",
+        "",
+        "## General",
+        "",
+        *table(heads, setting_rows(Settings, ())),
+    ]
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            section = type(field.default)
+            lines += ["", f"## {name.capitalize()}", "", inspect.cleandoc(section.__doc__ or ""), ""]
+            lines += table(heads, setting_rows(section, (name,)))
+    return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """Every metric, in the groups of the catalogue."""
+    groups: dict[str, list[Entry]] = {}
+    found, title = catalogue(), ""
+    for line in inspect.getsource(metrics).splitlines():
+        if line.startswith("# "):
+            title = line.removeprefix("# ")
+        elif (name := line.partition(" = ")[0]) in found:
+            groups.setdefault(title, []).append(found[name])
+    about = inspect.cleandoc(metrics.__doc__ or "").partition("\n\n")[2]
+    lines = ["# Metrics", "", NOTE, "", about]
+    for title, entries in groups.items():
+        rows = ((f"`{e.name}`", e.kind, ", ".join(f"`{label}`" for label in e.labels), e.help) for e in entries)
+        lines += ["", f"## {title}", "", *table(("metric", "type", "labels", "meaning"), rows)]
+    return "\n".join(lines) + "\n"
+
+
+def docstrings(owner: type) -> dict[str, str]:
+    """The text below each field of a class."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, text in zip(definition.body, definition.body[1:], strict=False):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as words)),
+            ):
+                found[name] = inspect.cleandoc(words)
+    return found
+
+
+def lanes_page() -> str:
+    """The keys of the lanes file."""
+    about, policy = docstrings(Lanes), docstrings(LanePolicy)
+    rows = []
+    for name, field in LanePolicy.__dataclass_fields__.items():
+        kind = "text" if isinstance(field.default, str) else "number"
+        if not name.endswith("_seconds") and kind == "number":
+            kind = "whole number"
+        limit = f" to {PROVIDER_LIMITS[name]:,}" if name in PROVIDER_LIMITS else ""
+        rows.append((f"`{name}`", kind + limit, default_words(field.default), policy[name]))
+    lines = [
+        "# The lanes file",
+        "",
+        NOTE,
+        "",
+        f"`{variable(('lanes_file',))}` names a TOML file; without one the defaults below hold.",
+        "A lane is an endpoint and a model: what may share a batch. Keys of `[defaults]` hold for all lanes; each",
+        "`[[lane]]` sets them for the lanes that match its `endpoint` and `model` (either may be left out), and later",
+        "ones win.",
+        "",
+        "```toml",
+        EXAMPLE.rstrip(),
+        "```",
+        "",
+        "## At the top",
+        "",
+        *table(
+            ("key", "takes", "default", "meaning"),
+            (
+                ("`models`", "list of texts", "", about["models"]),
+                ("`lanes_max`", "whole number from 1", default_words(Lanes().lanes_max), about["lanes_max"]),
+                ("`result_topics`", "list of texts", "", about["result_topics"]),
+            ),
+        ),
+        "",
+        "## In `[defaults]` and `[[lane]]`",
+        "",
+        "Numbers are above 0. `endpoint` of a `[[lane]]` is one of "
+        + ", ".join(f"`{each}`" for each in ENDPOINTS)
+        + ".",
+        "",
+        *table(("key", "takes", "default", "meaning"), rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "lanes.md": lanes_page}
+
+
+def main() -> None:
+    """Write the pages."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()
