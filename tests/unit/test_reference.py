@@ -1,7 +1,7 @@
 import tomllib
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from penstock.core.lane import LaneKey, LanePolicy, parse_lanes
 from penstock.settings import Section, Settings
@@ -16,7 +16,7 @@ def test_a_reference_page_says_what_the_code_does(name: str) -> None:
 
 
 def test_every_setting_has_a_description() -> None:
-    sections: list[type[BaseModel]] = [Settings]
+    sections: list[Any] = [Settings]
     sections += [type(field.default) for field in Settings.model_fields.values() if isinstance(field.default, Section)]
     assert len(sections) > 10
     for section in sections:

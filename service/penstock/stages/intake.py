@@ -236,6 +236,7 @@ class Intake(Stage):
         committed = await consumer.committed(partitions) if partitions else {}
         stands = await self.first_stands(consumer, places, committed)
         self.halted = {}
+        metrics.partitions_halted.clear()
         self.assigned = {}
         for partition, place in places.items():
             stand = stands.get(place)
@@ -280,7 +281,8 @@ class Intake(Stage):
         """Halt and pause one partition, loudly; the others go on (I4, I6)."""
         self.halted[partition] = reason
         self.assigned.pop(partition, None)
-        metrics.partitions_halted.labels(partition.topic).set(len(self.halted))
+        halted = sum(each.topic == partition.topic for each in self.halted)
+        metrics.partitions_halted.labels(partition.topic).set(halted)
         log.error(
             "partition.halted",
             topic=partition.topic,
