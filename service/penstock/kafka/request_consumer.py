@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from penstock.kafka.connection import client_options
 from penstock.kafka.topics import Cluster, describe
@@ -152,5 +152,5 @@ class RequestConsumer:
             return
         try:
             await self.consumer.commit(chosen)
-        except (CommitFailedError, IllegalStateError):
-            return  # a rebalance came between; the next owner reads Postgres
+        except (KafkaError, IllegalStateError):
+            return  # a rebalance came between, or the coordinator is away; whoever goes on reads Postgres

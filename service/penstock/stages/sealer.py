@@ -117,6 +117,7 @@ class Sealer(Stage):
             metrics.window_fill.labels(window.key.endpoint).observe(each.size.requests / policy.requests_max)
             log.debug("window.sealed", batch=str(batch_id), lane=str(window.key), reason=each.reason, size=each.size)
         if sealed:
+            metrics.phase_seconds.labels("window").observe(max(0.0, window.age_seconds))
             self.progressed()
 
     async def measure_backlog(self) -> None:
