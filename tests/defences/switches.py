@@ -15,7 +15,7 @@ import penstock.stages.poller
 import penstock.stages.publisher
 import penstock.stages.slot
 from penstock.core.chunk import NewChunk
-from penstock.core.decision import Decision
+from penstock.core.decision import Decision, Reconciliation
 from penstock.core.errors import ProviderUnavailable
 from penstock.kafka.ledger import read_ledger
 from penstock.kafka.request_consumer import RequestConsumer
@@ -159,6 +159,18 @@ def first_position_once(patch: Patch) -> None:
     reword(patch, "insert_positions", ("DO NOTHING", f"{key} DO UPDATE SET position = excluded.position"))
 
 
+@defence("I2, B1", 4)
+def idle_limit(patch: Patch) -> None:
+    """A transaction may be idle for ever, and keep its locks."""
+    connect = Database.connect
+
+    async def patient(self: Database, *given: object, **options: Any) -> Any:
+        self.session.pop("idle_in_transaction_session_timeout", None)
+        return await connect(self, *given, **options)
+
+    patch.setattr(Database, "connect", patient)
+
+
 @defence("B1", 7)
 def lease_expiry(patch: Patch) -> None:
     """A lease ends only when its holder gives it back."""
@@ -253,6 +265,16 @@ def whole_download(patch: Patch) -> None:
             await download(self, file_id, path, size_bytes, lease)
 
     patch.setattr(Collector, "download", believe)
+
+
+@defence("way of the data, 5", 13)
+def lines_by_id(patch: Patch) -> None:
+    """The nth line of a file is taken as the answer to the nth request."""
+
+    def next_free(self: Reconciliation, _: str) -> int | None:
+        return next((position for position, kind in enumerate(self.kinds) if not kind), None)
+
+    patch.setattr(Reconciliation, "position", next_free)
 
 
 @defence("W4", 13)

@@ -15,9 +15,12 @@ SMALL: dict[str, Any] = {"intake_requests_max": 10, "publisher_transaction_recor
 LANES = "[defaults]\nage_max_seconds = 1.5\n"
 
 
-@pytest.mark.defence("ledger_read")
+@pytest.mark.defence("ledger_read", "lines_by_id")
 async def test_a_publisher_killed_between_its_transactions_is_followed_from_where_it_stood(bridge: Bridge) -> None:
-    """Crash point 14: killed in the second transaction, and the file comes in another order. Off: no ledger is read."""
+    """Crash points 14 and 13: killed in the second transaction, and the next download comes in another order.
+
+    Off: no ledger is read; or lines are taken in the order of the file.
+    """
     bridge.lanes.write_text(LANES)
     await bridge.simulator.faults([{"batch": {"reordered": True}}])
     async with bridge.service(failpoints="publisher.commit=before:kill@2", **SMALL) as first:

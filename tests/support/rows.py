@@ -11,7 +11,7 @@ from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey
 from penstock.core.window import ChunkSummary, Sealed, Size, WindowLimits, seal
-from penstock.postgres.database import Database
+from penstock.postgres.database import IDLE_SECONDS, Database
 from penstock.postgres.intake_store import IntakeStore, Place, Span
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import migrate
@@ -29,10 +29,10 @@ ROOMY = WindowLimits(requests=50_000, bytes=200_000_000, inputs=50_000, tokens=N
 
 
 @asynccontextmanager
-async def opened(dsn: str, *, connections_max: int = 4) -> AsyncIterator[Database]:
+async def opened(dsn: str, *, connections_max: int = 4, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[Database]:
     """A pool of connections, as a replica has it."""
     settings = PostgresSettings(dsn=SecretStr(dsn), connections_max=connections_max)
-    database = Database(settings, "test")
+    database = Database(settings, "test", idle_seconds)
     await database.open()
     try:
         yield database
@@ -41,9 +41,11 @@ async def opened(dsn: str, *, connections_max: int = 4) -> AsyncIterator[Databas
 
 
 @asynccontextmanager
-async def migrated(dsn: str, *, connections_max: int = 4) -> AsyncIterator[Database]:
+async def migrated(
+    dsn: str, *, connections_max: int = 4, idle_seconds: float = IDLE_SECONDS
+) -> AsyncIterator[Database]:
     """The same, on the newest schema."""
-    async with opened(dsn, connections_max=connections_max) as database:
+    async with opened(dsn, connections_max=connections_max, idle_seconds=idle_seconds) as database:
         await migrate(database)
         yield database
 

@@ -15,6 +15,8 @@ from penstock.settings import PostgresSettings
 from penstock.telemetry import metrics
 
 COMMAND_SECONDS = 60.0
+IDLE_SECONDS = 30.0
+"""A transaction in which nothing moves for so long is ended by the server: its replica sleeps or is cut off."""
 Record = asyncpg.Record
 TRANSIENT = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
@@ -63,11 +65,15 @@ class Database:
     Args:
         settings: the DSN is read again for each new connection, so a rotated password is taken up.
         application: shown in `pg_stat_activity`.
+        idle_seconds: how long an open transaction may be idle before it loses its locks.
     """
 
-    def __init__(self, settings: PostgresSettings, application: str) -> None:
+    def __init__(self, settings: PostgresSettings, application: str, idle_seconds: float = IDLE_SECONDS) -> None:
         self.settings = settings
-        self.application = application
+        self.session = {
+            "application_name": application,
+            "idle_in_transaction_session_timeout": str(int(idle_seconds * 1000)),
+        }
         self.pool: Any = None
 
     async def open(self) -> None:
@@ -88,7 +94,7 @@ class Database:
         """Make one connection with the secrets as they are now."""
         options |= {
             "command_timeout": COMMAND_SECONDS,
-            "server_settings": {"application_name": self.application} if self.settings.statement_cache else None,
+            "server_settings": self.session if self.settings.statement_cache else None,
         }
         if self.settings.password_file is not None:
             options["password"] = self.settings.password_file.read_text().strip()
