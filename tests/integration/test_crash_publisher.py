@@ -7,6 +7,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.support.bridge import Bridge
 from tests.support.crash import REST, answered, batches, chats, settled, until
+from tests.support.request import embedding
 from tests.support.service import started
 from tests.support.stack import admin_client
 
@@ -65,6 +66,13 @@ async def test_a_transaction_in_which_a_send_failed_is_not_committed(bridge: Bri
         await set_record_bytes(bridge, "1048576")
         await settled(bridge, 20)
     assert batches(bridge) == 1
+
+
+async def test_a_topic_that_takes_less_than_a_usual_batch_of_records_gets_its_results(bridge: Bridge) -> None:
+    await set_record_bytes(bridge, "20000")
+    async with bridge.service():
+        await bridge.produce([embedding(f"request-{n}", inputs=40) for n in range(30)], partition=0)
+        await settled(bridge, 30)
 
 
 async def set_record_bytes(bridge: Bridge, limit: str) -> None:

@@ -35,16 +35,19 @@ class ResultProducer:
         settings: brokers.
         transactional_id: of the slot; a new producer with the same id fences the old one.
         timeout_seconds: the broker aborts a transaction that is open longer.
+        bytes_max: what every topic takes; records are sent together up to this, if it is less than usual.
     """
 
-    def __init__(self, settings: KafkaSettings, transactional_id: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, settings: KafkaSettings, transactional_id: str, timeout_seconds: float, bytes_max: int = BATCH_BYTES
+    ) -> None:
         self.timeout_seconds = timeout_seconds
         self.producer = AIOKafkaProducer(
             **client_options(settings, transactional_id),
             transactional_id=transactional_id,
             transaction_timeout_ms=int(timeout_seconds * 1000),
             compression_type="zstd",
-            max_batch_size=BATCH_BYTES,
+            max_batch_size=min(BATCH_BYTES, bytes_max),
             linger_ms=LINGER_MS,
         )
         self.builders: dict[tuple[str, int], Any] = {}

@@ -68,6 +68,7 @@ class Publisher(Stage):
             self.tools.kafka,
             transactional_id(self.deployment, slot),
             self.tools.settings.transaction_timeout_seconds,
+            min(self.tools.limits.values()),
         )
         session = SlotSession(slot, lease, producer, f"penstock-{self.replica.hex[:8]}", self.tools)
         self.waiting[slot] = time.monotonic() + FAILURE_SECONDS
