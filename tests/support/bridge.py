@@ -65,6 +65,8 @@ class Bridge:
     producer: AIOKafkaProducer
     reader: LiveReader
     lanes: Path
+    more_requests: list[str] = field(default_factory=list)
+    more_results: list[str] = field(default_factory=list)
     deployment: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
     services: list[Service] = field(default_factory=list)
     defences_off: Sequence[str] = ()
@@ -77,7 +79,7 @@ class Bridge:
             "kafka_bootstrap_servers": self.kafka.bootstrap_servers,
             "kafka_dead_letter_topic": self.dead_letter_topic,
             "kafka_ledger_topic": self.ledger,
-            "kafka_request_topics": self.requests,
+            "kafka_request_topics": ",".join([self.requests, *self.more_requests]),
             "kafka_result_topic": self.result_topic,
             "lanes_file": self.lanes,
             "postgres_dsn": self.dsn,
@@ -116,11 +118,13 @@ class Bridge:
         partition: int | None = None,
         key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
+        topic: str = "",
     ) -> list[tuple[int, int]]:
         """Send requests, or values as they are, in order; returns partition and offset of each."""
         values = [json.dumps(each).encode() if isinstance(each, Mapping) else each for each in lines]
+        topic = topic or self.requests
         sent = [
-            await self.producer.send(self.requests, value, key=key, partition=partition, headers=list(headers))
+            await self.producer.send(topic, value, key=key, partition=partition, headers=list(headers))
             for value in values
         ]
         return [(each.partition, each.offset) for each in await asyncio.gather(*sent)]
@@ -180,8 +184,8 @@ class Bridge:
         """What the checker must know."""
         arguments = {
             "--bootstrap": self.kafka.bootstrap_servers,
-            "--requests": self.requests,
-            "--results": self.result_topic,
+            "--requests": ",".join([self.requests, *self.more_requests]),
+            "--results": ",".join([self.result_topic, *self.more_results]),
             "--dead-letters": self.dead_letter_topic,
             "--ledger": self.ledger,
             "--journal": str(self.simulator.state / "journal.jsonl"),
@@ -216,6 +220,8 @@ async def open_bridge(
     result_configs: Mapping[str, str] | None = None,
     simulator: Mapping[str, Any] | None = None,
     defences_off: Sequence[str] = (),
+    more_requests: int = 0,
+    more_results: int = 0,
 ) -> AsyncIterator[Bridge]:
     """A bridge without a service yet; at its end every service is ended, and topics and database go.
 
@@ -228,6 +234,8 @@ async def open_bridge(
         result_configs: settings of the result topic.
         simulator: its options.
         defences_off: defences that services run without, see `tests.defences`.
+        more_requests: request topics beside the first one, which the services consume too.
+        more_results: result topics beside the first one, for a lanes file to name.
     """
     lanes_file = folder / "lanes.toml"
     lanes_file.write_text(lanes)
@@ -239,6 +247,8 @@ async def open_bridge(
             await create("dead-letters"): 1,
         }
         requests, results, dead_letters = counts
+        other_requests = [await create("requests", partitions=partitions) for _ in range(more_requests)]
+        other_results = [await create("results", partitions=partitions) for _ in range(more_results)]
         ledger = await create("ledger", partitions=SLOTS, configs={"cleanup.policy": "compact"})
         producer = AIOKafkaProducer(
             bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True, max_request_size=4 << 20, linger_ms=5
@@ -246,6 +256,7 @@ async def open_bridge(
         await producer.start()
         stack.push_async_callback(producer.stop)
         outputs = {results: counts[results], dead_letters: counts[dead_letters]}
+        outputs |= dict.fromkeys(other_results, partitions)
         bridge = Bridge(
             folder=folder,
             kafka=kafka,
@@ -258,6 +269,8 @@ async def open_bridge(
             producer=producer,
             reader=await stack.enter_async_context(LiveReader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
             lanes=lanes_file,
+            more_requests=other_requests,
+            more_results=other_results,
             defences_off=defences_off,
         )
         stack.push_async_callback(kill_all, bridge.services)

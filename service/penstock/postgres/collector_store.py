@@ -116,7 +116,13 @@ class CollectorStore:
             await connection.execute("set_probing", lane_id, probing)
 
     @failpoint("collector.halt_lane")
-    async def halt_lane(self, lane_id: int, reason: str) -> None:
-        """Stop a lane until an operator has looked."""
-        async with self.database.transaction() as connection:
-            await connection.execute("halt_lane", lane_id, reason)
+    async def halt_lane(self, lease: Held, batch: BatchRow, reason: str) -> None:
+        """Stop the lane of a refused batch until an operator has looked; then it is sent again, in a new file.
+
+        What the lane has sealed gives back its tokens: nothing of it is created, and no other lane waits for it.
+        """
+        async with self.database.transaction(lease) as connection:
+            await lock_batch(connection, batch.id, BatchState.ENDED)
+            await connection.execute("halt_lane", batch.lane_id, reason)
+            await send_again(connection, batch.id, Again(0.0, new_file=True))
+            await connection.execute("release_lane", batch.lane_id)

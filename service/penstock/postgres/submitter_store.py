@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from penstock.core.batch import BatchState, ProviderBatch, Verdict
@@ -93,7 +93,11 @@ class SubmitterStore:
             return len(granted)
 
     async def cut(self, connection: Connection, batch_id: uuid.UUID, tokens_max: int) -> None:
-        """Cut a sealed batch into batches of at most so many nominal tokens."""
+        """Cut a sealed batch into batches of at most so many nominal tokens.
+
+        Each piece is a window of its own with its own budget of creates (B5): nothing was refused, and a large window
+        on a small limit has more pieces than a refused one may have creates.
+        """
         await lock_batch(connection, batch_id, BatchState.SEALED)
         batch = await load_batch(connection, batch_id)
         sizes = {part.chunk_id: request_sizes(await read_manifest(connection, part.chunk_id)) for part in batch.parts}
@@ -108,7 +112,7 @@ class SubmitterStore:
         ]
         limits = WindowLimits(batch.size.requests, batch.size.bytes, batch.size.inputs, tokens_max)
         pieces = [(each.parts, None) for each in fill(summaries, limits, sizes.__getitem__)]
-        await split_batch(connection, batch_id, self.birth(batch), pieces)
+        await split_batch(connection, batch_id, replace(self.birth(batch), root_id=None), pieces)
 
     def birth(self, batch: BatchRow, lines_lost: int = 0) -> Birth:
         """What the pieces of a split batch inherit."""

@@ -286,7 +286,7 @@ class Collector:
                 halves = [positions(batch.parts, 0, count // 2), positions(batch.parts, count // 2, count)]
                 await self.store.split(lease, batch, [(half, None) for half in halves], 0)
             case Remedy.HALT_LANE:
-                await self.store.halt_lane(batch.lane_id, f"{error.code}: {error.message}")
+                await self.store.halt_lane(lease, batch, f"{error.code}: {error.message}")
                 log.error("lane.halted", lane=str(batch.key), code=error.code, batch=str(batch.id))
         return None
 

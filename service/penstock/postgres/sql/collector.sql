@@ -31,5 +31,8 @@ ON CONFLICT (account, model) DO UPDATE SET factor = excluded.factor;
 -- name: halt_lane
 UPDATE lane SET halted_reason = $2 WHERE id = $1;
 
+-- name: release_lane
+DELETE FROM reservation AS r USING batch AS b WHERE b.id = r.batch_id AND b.lane_id = $1 AND b.state = 'sealed';
+
 -- name: set_probing
 UPDATE lane SET probing = $2 WHERE id = $1 AND probing <> $2;

@@ -1,0 +1,229 @@
+"""What the provider can make of a batch, and what becomes of its requests: one service, a lane for each case."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.bridge import open_bridge
+from tests.support.conversation import Conversation, chats
+from tests.support.live_reader import Received
+from tests.support.request import chat
+
+LANES = """
+[defaults]
+age_max_seconds = 0.3
+attempts_max = 3
+retry_min_seconds = 0.1
+retry_max_seconds = 0.3
+
+[[lane]]
+model = "patient"
+age_max_seconds = 3
+"""
+GONE_SECONDS = 1
+
+
+@pytest.fixture(scope="module")
+async def talk(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Conversation]:
+    folder = tmp_path_factory.mktemp("outcomes")
+    settings: dict[str, Any] = {
+        "intake_linger_seconds": 0.2,
+        "poller_cancel_grace_seconds": 0.5,
+        "poller_stuck_grace_seconds": 0,
+        "publisher_file_gone_seconds": GONE_SECONDS,
+    }
+    async with (
+        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES) as bridge,
+        bridge.service(**settings) as service,
+    ):
+        yield Conversation(bridge, service)
+
+
+def fault(model: str, times: int = 1, **batch: Any) -> list[dict[str, Any]]:
+    """A rule for the first batches of a lane."""
+    return [{"when": {"model": model}, "times": times, "batch": batch}]
+
+
+def statuses(answers: Iterable[Received]) -> Counter[tuple[int, str]]:
+    """How many answers have which HTTP status, at which attempt."""
+    return Counter((each.json["response"]["status_code"], each.header("penstock-attempt")) for each in answers)
+
+
+def errors(answers: Iterable[Received]) -> list[str | None]:
+    """The error code of each answer; None for a success."""
+    return [each.json["error"] and each.json["error"]["code"] for each in answers]
+
+
+@pytest.mark.parametrize("status", [429, 500, 0])
+async def test_what_failed_by_the_providers_fault_is_tried_again(talk: Conversation, status: int) -> None:
+    model = f"flaky-{status}"
+    await talk.bridge.simulator.faults(fault(model, lines=[{"count": 4, "status_code": status}]))
+    answers = await talk.ask(chats(model, 10))
+    assert statuses(answers) == {(200, "1"): 6, (200, "2"): 4}
+    await talk.check()
+
+
+async def test_the_providers_error_is_the_answer_when_every_attempt_failed(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults(fault("broken", times=9, lines=[{"status_code": 503}]))
+    answers = await talk.ask(chats("broken", 3))
+    assert statuses(answers) == {(503, "3"): 3}
+    assert await talk.creates("broken") == 3
+    assert await talk.service.metric("penstock_results_published_total", outcome="exhausted") >= 3
+    await talk.check()
+
+
+async def test_an_error_of_the_request_itself_is_its_answer_at_once(talk: Conversation) -> None:
+    codes = (400, 401, 403, 404, 422)
+    await talk.bridge.simulator.faults(fault("wrong", lines=[{"count": 1, "status_code": code} for code in codes]))
+    answers = await talk.ask(chats("wrong", 6))
+    assert statuses(answers) == {(code, "1"): 1 for code in (200, *codes)}
+    await talk.bridge.simulator.faults(fault("all-wrong", lines=[{"status_code": 400}]))
+    assert statuses(await talk.ask(chats("all-wrong", 3))) == {(400, "1"): 3}, "there is no output file"
+    assert (await talk.creates("wrong"), await talk.creates("all-wrong")) == (1, 1)
+    await talk.check()
+
+
+async def test_a_lane_that_the_provider_fails_sends_a_small_probe_first(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults(fault("ill", lines=[{"status_code": 500}]))
+    answers = await talk.ask(chats("ill", 250))
+    assert statuses(answers) == {(200, "2"): 250}
+    assert [each["requests"] for each in await talk.batches("ill")] == [250, 100, 150]
+    await talk.check()
+
+
+@pytest.mark.parametrize("end", ["expired", "cancelled"])
+async def test_what_a_batch_finished_before_it_ended_early_is_kept_and_the_rest_goes_again(
+    talk: Conversation, end: str
+) -> None:
+    model = f"early-{end}"
+    await talk.bridge.simulator.faults(fault(model, end=end, done_fraction=0.4))
+    answers = await talk.ask(chats(model, 10))
+    assert statuses(answers) == {(200, "1"): 10}, "what was never executed has not failed"
+    assert Counter(each.header("penstock-batch-id") for each in answers).most_common() == [
+        (each["id"].hex, each["finals"]) for each in sorted(await talk.batches(model), key=lambda each: -each["finals"])
+    ]
+    await talk.check()
+
+
+async def test_each_request_has_one_answer_whatever_the_files_hold(talk: Conversation) -> None:
+    defects = ("missing", "in_both_files", "twice", "unknown_custom_id", "body_as_string")
+    await talk.bridge.simulator.faults(fault("odd", lines=[{"count": 2, "defect": each} for each in defects]))
+    answers = await talk.ask(chats("odd", 12))
+    assert statuses(answers) == {(200, "1"): 12}
+    unmatched = "penstock_provider_lines_unmatched_total"
+    assert await talk.service.metric(unmatched, kind="unknown") >= 2
+    assert await talk.service.metric(unmatched, kind="repeated") >= 4
+    await talk.check(paid_twice=2)
+
+
+ABSENT: dict[str, dict[str, Any]] = {
+    "never-named": {"show": {"completed": {"output_file_id": None}}},
+    "named-empty": {"show": {"completed": {"output_file_id": "", "error_file_id": ""}}},
+    "vanished": {"vanished": ["output"]},
+}
+
+
+@pytest.mark.parametrize("model", list(ABSENT))
+async def test_an_output_file_that_never_comes_is_waited_for_and_then_its_lines_go_again(
+    talk: Conversation, model: str
+) -> None:
+    await talk.bridge.simulator.faults(fault(model, **ABSENT[model]))
+    answers = await talk.ask(chats(model, 5))
+    assert statuses(answers) == {(200, "1"): 5}
+    first, second = await talk.batches(model)
+    assert (second["sealed_at"] - first["ended_at"]).total_seconds() >= GONE_SECONDS
+    await talk.check(paid_twice=5)
+
+
+async def test_unknown_statuses_empty_file_ids_and_null_fields_are_borne(talk: Conversation) -> None:
+    show = {
+        "in_progress": {"status": "quantum_leap", "output_file_id": "", "error_file_id": ""},
+        "*": {"request_counts": None, "usage": None, "expires_at": None, "error_file_id": "", "errors": None},
+    }
+    await talk.bridge.simulator.faults(fault("vague", show=show, seconds={"in_progress": 1}))
+    assert statuses(await talk.ask(chats("vague", 5))) == {(200, "1"): 5}
+    assert await talk.service.metric("penstock_provider_statuses_unknown_total") >= 1
+    assert len(talk.service.logs("status.unknown")) == 1
+    await talk.check()
+
+
+async def test_a_line_refused_at_validation_is_answered_and_the_others_go_again(talk: Conversation) -> None:
+    failure = {"code": "invalid_request", "message": "Line 3 is bad.", "param": "body.model", "line": 3}
+    await talk.bridge.simulator.faults(fault("refused", end="failed", failure=failure))
+    answers = await talk.ask(chats("refused", 5))
+    assert errors(answers) == [None, None, "invalid_request", None, None]
+    assert answers[2].json["error"]["message"] == "Line 3 is bad."
+    assert await talk.creates("refused") == 2
+    await talk.check()
+
+
+async def test_a_fault_that_all_lines_share_answers_all_of_them(talk: Conversation) -> None:
+    failure = {"code": "model_not_found", "line": 1}
+    await talk.bridge.simulator.faults(fault("nowhere", end="failed", failure=failure))
+    answers = await talk.ask(chats("nowhere", 4))
+    assert errors(answers) == ["model_not_found"] * 4
+    assert await talk.creates("nowhere") == 1
+    await talk.check()
+
+
+async def test_a_refusal_that_names_no_line_is_tried_again(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults(fault("moody", 2, end="failed", failure={"code": "invalid_request"}))
+    assert statuses(await talk.ask(chats("moody", 4), hurry=True)) == {(200, "1"): 4}
+    assert await talk.creates("moody") == 3
+    files = {each["input_file_id"] for each in talk.bridge.simulator.journal() if each["event"] == "batch.created"}
+    assert len(files & {each["file_id"] for each in await talk.batches("moody")}) == 1
+    await talk.check()
+
+
+async def test_a_batch_that_never_ends_is_cancelled_and_then_given_up(talk: Conversation) -> None:
+    overdue: dict[str, Any] = {"show": {"*": {"expires_at": 1}}, "seconds": {"in_progress": 3600}}
+    gives_way, stays = fault("slow", **overdue, done_fraction=0.5), fault("stuck", **overdue, stuck="cancelling")
+    await talk.bridge.simulator.faults([*gives_way, *stays])
+    slow, stuck = await asyncio.gather(talk.ask(chats("slow", 4)), talk.ask(chats("stuck", 4)))
+    assert statuses(slow) == statuses(stuck) == {(200, "1"): 4}
+    assert {each["batch"] for each in talk.service.logs("batch.abandoned")} == {
+        str((await talk.batches("stuck"))[0]["id"])
+    }
+    assert await talk.service.metric("penstock_duplicate_executions_total", cause="abandoned") == 4
+    await talk.check()
+
+
+async def test_what_waits_past_its_deadline_is_answered_so_and_the_others_of_its_window_go(talk: Conversation) -> None:
+    lines = chats("patient", 6)
+    await talk.bridge.produce(lines[:2])
+    await talk.bridge.produce(lines[2:4], headers=[("penstock-deadline-seconds", b"0.5")])
+    await talk.bridge.produce(lines[4:])
+    answers = await talk.answers([each["custom_id"] for each in lines])
+    assert errors(answers) == [None, None, "deadline_exceeded", "deadline_exceeded", None, None]
+    await talk.check()
+
+
+async def test_no_further_attempt_starts_past_the_deadline(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults(fault("late", lines=[{"status_code": 500}], seconds={"in_progress": 3}))
+    answers = await talk.ask(chats("late", 2), headers=[("penstock-deadline-seconds", b"3")])
+    assert errors(answers) == ["deadline_exceeded"] * 2
+    assert await talk.creates("late") == 1
+    await talk.check()
+
+
+async def test_a_fault_of_our_own_halts_the_lane_and_no_other(talk: Conversation) -> None:
+    failure = {"code": "duplicate_custom_id", "line": 2}
+    await talk.bridge.simulator.faults(fault("ours", end="failed", failure=failure))
+    await talk.bridge.produce(chats("ours", 3))
+    halted = await talk.service.logged("lane.halted")
+    assert (halted["code"], halted["level"]) == ("duplicate_custom_id", "error")
+    more = [chat(f"more-{number}", model="ours") for number in range(3)]
+    await talk.bridge.produce(more)
+    assert statuses(await talk.ask(chats("healthy", 3))) == {(200, "1"): 3}
+    assert await talk.creates("ours") == 1
+    await talk.bridge.simulator.faults([])
+    await talk.bridge.sql("UPDATE lane SET halted_reason = NULL WHERE model = 'ours'")
+    await talk.answers([each["custom_id"] for each in [*chats("ours", 3), *more]])
+    await talk.check()
