@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import batches, check, demo, find, flush, resume, run, send, status, tail
+from penstock.cli import batches, check, demo, find, lanes, resume, run, send, status, tail
 
 app = typer.Typer(
     name="penstock",
@@ -21,7 +21,8 @@ for each in (
     status.status,
     batches.batches,
     find.find,
-    flush.flush,
+    lanes.flush,
     resume.resume,
+    lanes.resume_lane,
 ):
     app.command()(each)

@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from penstock.core.ledger import LedgerRecord, decode_ledger
+from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
@@ -43,7 +44,7 @@ async def read_ledger(
                         read = decode_ledger(record.key, record.value)
                         records[read.batch_id] = read
         finally:
-            await consumer.stop()
+            await stop_within(consumer)
     return records
 
 
@@ -55,7 +56,7 @@ async def high_watermark(options: dict[str, object], place: TopicPartition) -> i
         await consumer.start()
         ends: dict[TopicPartition, int] = await consumer.end_offsets([place])
     finally:
-        await consumer.stop()
+        await stop_within(consumer)
     if place not in ends:
         raise KafkaError(f"the end of {place.topic}-{place.partition} is not known")
     return ends[place]

@@ -1,7 +1,5 @@
 """The consumer of the request topics: seeks by itself, never lets Kafka's offsets be the truth."""
 
-import asyncio
-import contextlib
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
 from penstock.kafka.topics import Cluster, describe
 from penstock.settings import KafkaSettings
@@ -19,7 +18,6 @@ REBALANCE_MS = 60_000
 HEARTBEATS_PER_SESSION = 10
 PREFETCH_BYTES = 32 * 1024 * 1024
 """What aiokafka may hold fetched and unread; shared out among the partitions."""
-STOP_SECONDS = 5.0
 PARTITION_BYTES_MIN = 64 * 1024
 
 
@@ -79,9 +77,7 @@ class RequestConsumer:
 
     async def stop(self) -> None:
         """Leave the group; bounded in time, since the broker may be away."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self.consumer.stop()
+        await stop_within(self.consumer)
 
     @property
     def assignments(self) -> int:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
 
+from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
@@ -66,11 +67,7 @@ class ResultProducer:
         for each in self.sends:
             each.cancel()
         self.sends.clear()
-        try:
-            async with asyncio.timeout(5):
-                await self.producer.stop()
-        except (TimeoutError, KafkaError, OSError):
-            return
+        await stop_within(self.producer)
 
     @failpoint("publisher.begin")
     async def begin(self) -> None:

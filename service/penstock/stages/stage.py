@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
+import traceback
 from abc import ABC, abstractmethod
 
 import structlog
@@ -18,6 +19,8 @@ TRANSIENT = (*KAFKA_TRANSIENT, *POSTGRES_TRANSIENT, ProviderError, Superseded)
 """What passes by itself: a round that met it is tried again."""
 
 log = structlog.get_logger()
+
+TRACE_LENGTH = 4000
 
 
 class Stage(ABC):
@@ -49,11 +52,12 @@ class Stage(ABC):
         """A round that never raises; returns the pause after it."""
         try:
             pause = await self.round()
-        except asyncio.CancelledError:
-            raise
         except ConfigurationError:
             raise
-        except Exception as error:  # noqa: BLE001 - a stage outlives what it does not know; it is logged with its trace
+        except (Exception, asyncio.CancelledError) as error:  # a stage outlives what it does not know
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # we are meant; a cancellation of its own that a client lets out is a failure like any other
             self.failures += 1
             metrics.stage_failures.labels(self.name).inc()
             passing = isinstance(error, TRANSIENT)
@@ -63,7 +67,8 @@ class Stage(ABC):
                 stage=self.name,
                 error=describe(error),
                 failures=self.failures,
-                exc_info=not passing,
+                # Frames alone: an exception's own text may quote what it failed on.
+                trace=None if passing else "".join(traceback.format_tb(error.__traceback__))[-TRACE_LENGTH:],
             )
             return CALL.delay_seconds(self.failures, random.random())  # noqa: S311 - jitter
         self.failures = 0

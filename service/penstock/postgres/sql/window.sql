@@ -76,6 +76,11 @@ ON CONFLICT (topic) DO UPDATE
 SET stored_bytes = excluded.stored_bytes, paused = excluded.paused, measured_at = excluded.measured_at
 RETURNING topic, stored_bytes, paused;
 
+-- name: resume_lane
+UPDATE lane SET halted_reason = NULL
+WHERE halted_reason IS NOT NULL AND ($1::text IS NULL OR model = $1 OR endpoint = $1)
+RETURNING account, endpoint, model, completion_window;
+
 -- name: request_flush
 UPDATE lane SET flush_requested_at = clock_timestamp()
 WHERE closed_at IS NULL AND account <> '' AND ($1::text IS NULL OR model = $1 OR endpoint = $1)
