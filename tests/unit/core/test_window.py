@@ -76,7 +76,7 @@ def members(windows: Sequence[Sealed]) -> list[tuple[uuid.UUID, int]]:
 
 
 @given(lanes())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 def test_every_request_is_in_exactly_one_window_in_order(
     lane: tuple[list[ChunkSummary], Sizes, WindowLimits],
 ) -> None:
@@ -87,7 +87,7 @@ def test_every_request_is_in_exactly_one_window_in_order(
 
 
 @given(lanes())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 def test_no_window_is_over_a_limit_but_a_single_request_alone(
     lane: tuple[list[ChunkSummary], Sizes, WindowLimits],
 ) -> None:
@@ -98,7 +98,7 @@ def test_no_window_is_over_a_limit_but_a_single_request_alone(
 
 
 @given(lanes())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 def test_a_window_that_is_closed_by_a_limit_has_no_room_for_the_next_request(
     lane: tuple[list[ChunkSummary], Sizes, WindowLimits],
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_window_that_is_closed_by_a_limit_has_no_room_for_the_next_request(
 
 
 @given(lanes(), st.floats(0, 100), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 def test_only_the_unfinished_window_waits(
     lane: tuple[list[ChunkSummary], Sizes, WindowLimits], age_max_seconds: float, flush: bool
 ) -> None:

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from structlog.testing import CapturingLogger
 
 from penstock.core.gathering import Rules
 from penstock.core.lane import Lanes
 from penstock.core.request import RequestLimits
 from penstock.postgres.intake_store import IntakeStore, Place
 from penstock.settings import IntakeSettings
+from penstock.stages import intake as module
 from penstock.stages.intake import Intake
 from penstock.telemetry import metrics
 
@@ -35,14 +37,23 @@ def halted_of(topic: str) -> float | None:
 
 
 @pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
+    log = CapturingLogger()
+    monkeypatch.setattr(module, "log", log)
+    return log
+
+
+@pytest.fixture
 def intake() -> Intake:
     rules = Rules("account", Lanes(), RequestLimits(), "results", "dead", frozenset())
     return Intake(asyncio.Event(), IntakeSettings(), "earliest", rules, FakeStore(), {}, no_consumer, str)
 
 
-async def test_halted_partitions_are_counted_by_their_topic(intake: Intake) -> None:
+async def test_halted_partitions_are_counted_by_their_topic(intake: Intake, log: CapturingLogger) -> None:
     metrics.partitions_halted.clear()
     for topic, partition in (("one", 0), ("other", 0), ("one", 1), ("one", 1)):
         await intake.halt(TopicPartition(topic, partition), Place(uuid.uuid4(), partition), "it is a test")
     assert (halted_of("one"), halted_of("other")) == (2, 1)
+    assert log.calls[-1].method_name == "error"
+    assert log.calls[-1].kwargs["mend"] == "penstock resume one 1"
     metrics.partitions_halted.clear()

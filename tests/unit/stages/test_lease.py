@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from penstock.core.errors import Superseded
 from penstock.postgres.database import Held
 from penstock.postgres.lease_store import LeaseStore
 from penstock.stages import lease as module
+from penstock.stages import stage
 from penstock.stages.lease import MARGIN, STALL_FACTOR, Lease, LeaseKeeper
 
 SECONDS = 10.0
@@ -174,12 +176,14 @@ async def test_no_progress_extends_work_past_its_deadline(clock: Clock, store: F
 
 
 async def test_a_renewal_that_failed_is_tried_again_before_the_leases_run_out(
-    clock: Clock, store: FakeStore, keeper: LeaseKeeper
+    clock: Clock, store: FakeStore, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stage, "log", log := CapturingLogger())
     lease = await acquired(keeper)
     store.failure = ConnectionError("away")
     keeper.failures = 20
     assert await keeper.guarded_round() <= SECONDS / 4
+    assert [call.method_name for call in log.calls] == ["warning"]
     assert lease.held
     clock.now += SECONDS / 4
     store.failure = None
