@@ -135,7 +135,8 @@ class Submitter(Stage):
                 if batch.state is BatchState.CREATING:
                     await self.resolve(claim, lease)
                     return
-                file_id = batch.file_id or await self.upload(batch, lease, first=claim.epoch == 1)
+                adopt = claim.epoch > 1 and not batch.refusals
+                file_id = batch.file_id or await self.upload(batch, lease, adopt=adopt)
                 await self.create(batch, lease, file_id)
             except ProviderDenied as error:
                 self.denied(error)
@@ -147,17 +148,18 @@ class Submitter(Stage):
             except Superseded as error:
                 log.info("batch.superseded", batch=str(batch.id), reason=str(error))
 
-    async def upload(self, batch: BatchRow, lease: Lease, *, first: bool) -> str:
+    async def upload(self, batch: BatchRow, lease: Lease, *, adopt: bool) -> str:
         """Build the batch's file and upload it; returns its id, stored.
 
-        A file that an earlier holder uploaded is adopted, if its name and bytes are ours (B2).
+        A file that an earlier holder uploaded is adopted, if its name and bytes are ours (B2); not after a refusal,
+        which may be the file's fault.
         """
         path = self.spool.path(f"{batch.id.hex}.jsonl")
         async with self.spool.uploads.take(batch.size.bytes):
             try:
                 digest, size_bytes = await self.build(batch, lease, path)
                 name = file_name(self.deployment, batch.id, digest)
-                file_id = None if first else await self.find_file(name, size_bytes)
+                file_id = await self.find_file(name, size_bytes) if adopt else None
                 if file_id is None:
                     lease.require()
                     file_id = await self.client.upload(path, name, size_bytes)
