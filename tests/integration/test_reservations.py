@@ -103,7 +103,7 @@ async def test_a_batch_over_the_limit_in_force_is_cut_in_the_same_transaction(da
         parent, *pieces = sorted(await batches(pool), key=lambda each: each.state is not BatchState.SPLIT)
         assert (parent.id, parent.parts) == (whole, ())
         assert sum(piece.size.requests for piece in pieces) == 100
-        assert all(piece.root_id == whole and piece.sealed_at == parent.sealed_at for piece in pieces)
+        assert all(piece.root_id == piece.id and piece.sealed_at == parent.sealed_at for piece in pieces)
         assert all(piece.size.tokens * HEADROOM <= 100 for piece in pieces)
         indexes = [n for piece in pieces for part in piece.parts for n in range(part.first, part.first + part.requests)]
         assert sorted(indexes) == list(range(100))
