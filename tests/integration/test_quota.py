@@ -1,0 +1,114 @@
+"""What the provider limits: enqueued tokens of a model, known or found out, and the account's creates of an hour."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.bridge import open_bridge
+from tests.support.conversation import Conversation, chats
+from tests.support.request import chat
+
+KNOWN, UNKNOWN = 4000, 3000
+LANES = f"""
+[defaults]
+age_max_seconds = 0.3
+
+[[lane]]
+model = "known"
+enqueued_tokens_max = {KNOWN}
+
+[[lane]]
+model = "small"
+requests_max = 2
+"""
+SIMULATOR = {"enqueued_tokens": [f"known={KNOWN}", f"unknown={UNKNOWN}"], "in_progress_seconds": 0.3}
+REFUSED = "penstock_batches_refused_total"
+CREATES = 6
+
+
+@pytest.fixture(scope="module")
+async def talk(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Conversation]:
+    folder = tmp_path_factory.mktemp("quota")
+    async with (
+        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES, simulator=SIMULATOR) as bridge,
+        bridge.service(intake_linger_seconds=0.2, submitter_concurrency=4) as service,
+    ):
+        yield Conversation(bridge, service)
+
+
+async def peaks(talk: Conversation, model: str) -> tuple[int, int]:
+    """The most tokens of a model that were enqueued, and the most batches in progress, until this is cancelled."""
+    tokens = batches = 0
+    try:
+        while True:
+            state = await talk.bridge.simulator.control_state()
+            tokens = max(tokens, state["enqueued_tokens"].get(model, 0))
+            batches = max(batches, state["batches"].get("in_progress", 0))
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError:
+        return tokens, batches
+
+
+async def test_a_known_limit_is_never_exceeded_and_several_batches_use_it_at_once(talk: Conversation) -> None:
+    watching = asyncio.create_task(peaks(talk, "known"))
+    await talk.ask([chat(f"known-{number}", model="known", words=40) for number in range(120)])
+    watching.cancel()
+    tokens, batches = await watching
+    assert await talk.service.metric(REFUSED) == 0
+    assert KNOWN / 2 < tokens <= KNOWN
+    assert batches >= 2
+    await talk.check()
+
+
+async def test_a_limit_that_nobody_told_is_learned_from_one_refusal_and_holds_up_no_other_model(
+    talk: Conversation,
+) -> None:
+    lines = [chat(f"unknown-{number}", model="unknown", words=40) for number in range(120)]
+    starving = asyncio.create_task(talk.ask(lines, hurry=True))
+    await talk.service.reached(REFUSED, 1, code="token_limit_exceeded")
+    free = await talk.ask(chats("free", 5))
+    assert not starving.done()
+    answers = await starving
+    assert free[-1].header("penstock-ended-at") < max(each.header("penstock-ended-at") for each in answers)
+    assert await talk.service.metric(REFUSED) == 1
+    assert [each["learned_limit"] for each in await talk.bridge.sql("SELECT * FROM quota WHERE model = 'unknown'")] == [
+        UNKNOWN
+    ]
+    await talk.check()
+
+
+async def test_a_limit_that_the_refusal_does_not_name_is_probed_by_one_batch_at_a_time(talk: Conversation) -> None:
+    failure = {"code": "token_limit_exceeded", "message": "Too much is enqueued."}
+    refused = {"when": {"model": "small"}, "times": 5, "batch": {"end": "failed", "failure": failure}}
+    await talk.bridge.simulator.faults([refused])
+    await talk.ask(chats("small", 10), hurry=True)
+    files = {each["file_id"] for each in await talk.batches("small")}
+    journal = talk.bridge.simulator.journal()
+    events = [each["event"] for each in journal if each.get("input_file_id") in files or each.get("model") == "small"]
+    assert events.index("request.executed") == 6, "after five refusals one probe, and nothing beside it"
+    assert events.count("batch.created") == 10
+    await talk.check()
+
+
+async def test_the_hours_creates_are_never_exceeded_and_what_waits_goes_when_there_are_more(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    models = [f"model-{number}" for number in range(2 * CREATES)]
+    lines = [each for model in models for each in chats(model, 2)]
+    async with open_bridge(kafka, postgres, tmp_path, partitions=1) as bridge:
+        async with bridge.service(provider_creates_per_hour=CREATES) as thrifty:
+            await bridge.produce(lines)
+            await thrifty.reached("penstock_requests_received_total", len(lines))
+            await thrifty.reached("penstock_window_age_stretched_seconds", 1.5)
+            done = len(await bridge.results(2 * (CREATES // 2)))
+            assert len(await bridge.sql("SELECT id FROM intent")) == done / 2 <= CREATES
+        async with bridge.service(provider_creates_per_hour=2000) as generous:
+            await Conversation(bridge, generous).answers([each["custom_id"] for each in lines])
+            assert len(await bridge.sql("SELECT id FROM intent")) == len(models)
+            await bridge.check()
