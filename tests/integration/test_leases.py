@@ -1,3 +1,4 @@
+import asyncio
 import uuid
 from datetime import timedelta
 
@@ -74,9 +75,20 @@ async def test_only_leases_that_are_still_ours_are_renewed(database: str) -> Non
         assert await holder(pool).acquire_lease("taken") == 2
         await store.release_lease(lease("released", 1))
         wanted = [lease(name, 1) for name in ("mine", "late", "taken", "released", "unknown")]
-        assert await store.renew_leases(wanted) == {"mine", "late"}
+        assert await store.renew_leases(wanted) == {"mine": True, "late": True}
         assert await holder(pool).acquire_lease("late") is None
         assert await holder(pool).acquire_lease("released") == 2
+
+
+async def test_a_long_guarded_write_does_not_keep_the_other_leases_from_being_renewed(database: str) -> None:
+    async with migrated(database) as pool:
+        store = holder(pool)
+        for name in ("busy", "idle"):
+            assert await store.acquire_lease(name) == 1
+        both = [lease("busy", 1), lease("idle", 1)]
+        async with pool.transaction(both[0]), asyncio.timeout(5):
+            assert await store.renew_leases(both) == {"busy": False, "idle": True}
+        assert await store.renew_leases(both) == {"busy": True, "idle": True}
 
 
 async def test_a_guarded_write_stands_until_another_took_the_lease(database: str) -> None:

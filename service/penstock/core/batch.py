@@ -121,7 +121,10 @@ CREATES_MAX = 64
 SHARED_FAULTS = frozenset(
     {"mismatched_model", "model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch", "model_mismatch"}
 )
+LINE_FAULTS = frozenset({"missing_required_parameter", "invalid_request", "streaming_unsupported"})
 OUR_FAULTS = frozenset({"duplicate_custom_id", "invalid_json_line", "empty_file", "input_modified"})
+KNOWN_CODES = SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {"token_limit_exceeded"}
+"""Codes that metrics name; any other is `other`, since the provider can invent them."""
 
 
 def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -> Remedy:

@@ -143,9 +143,18 @@ class ChunkReader:
         Raises:
             PenstockError: they are gone although a batch still needs them.
         """
-        for _ in range(READS_MAX):
-            async with self.database.transaction() as connection:
-                lines: bytes | None = await connection.value("payload_of", chunk_id)
-            if lines is not None:
-                return lines
-        raise PenstockError(f"the lines of chunk {chunk_id} are gone")
+        async with self.database.transaction() as connection:
+            return await read_payload(connection, chunk_id)
+
+
+async def read_payload(connection: Connection, chunk_id: uuid.UUID) -> bytes:
+    """A chunk's compressed lines; read again when the ring copied them forward between snapshot and look.
+
+    Raises:
+        PenstockError: they are gone although a batch still needs them.
+    """
+    for _ in range(READS_MAX):
+        lines: bytes | None = await connection.value("payload_of", chunk_id)
+        if lines is not None:
+            return lines
+    raise PenstockError(f"the lines of chunk {chunk_id} are gone")

@@ -1,7 +1,7 @@
 """What the collector writes, under the slot's lease: decisions with new chunks, or batches sent again or split."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from penstock.core.batch import BatchState, Verdict
 from penstock.core.chunk import NewChunk
@@ -10,14 +10,17 @@ from penstock.core.errors import Superseded
 from penstock.core.token import calibrate
 from penstock.core.window import Part
 from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
-from penstock.postgres.database import Database, Held
+from penstock.postgres.database import Connection, Database, Held
 from penstock.postgres.intake_store import store_chunks
 from penstock.postgres.submitter_store import Again, send_again
 from penstock.postgres.window_store import Birth, split_batch
 from penstock.telemetry.failpoint import failpoint
 
-NewChunks = AsyncIterator[tuple[NewChunk, float]]
-"""Chunks of another try, each with its delay in seconds; made while they are stored, so that memory holds one."""
+NewChunks = Callable[[Connection], AsyncIterator[tuple[NewChunk, float]]]
+"""Chunks of another try, each with its delay in seconds; made while they are stored, so that memory holds one.
+
+They read on the transaction's own connection: waiting for a second one while holding the first would exhaust the pool.
+"""
 
 
 class CollectorStore:
@@ -45,7 +48,7 @@ class CollectorStore:
         async with self.database.transaction(lease) as connection:
             await lock_batch(connection, batch.id, BatchState.ENDED)
             await connection.execute("insert_decision", decision_id, batch.id, encode_decision(decision))
-            async for chunk, delay_seconds in chunks:
+            async for chunk, delay_seconds in chunks(connection):
                 await store_chunks(connection, [(batch.lane_id, chunk)], delay_seconds)
             await connection.execute("move_to_decided", batch.id, decision_id, decision.finals)
 
@@ -56,7 +59,7 @@ class CollectorStore:
             await lock_batch(connection, batch.id, BatchState.DECIDED)
             await connection.execute("revise_decision", batch.id, encode_decision(decision))
             await connection.execute("revise_finals", batch.id, decision.finals)
-            async for chunk, delay_seconds in chunks:
+            async for chunk, delay_seconds in chunks(connection):
                 await store_chunks(connection, [(batch.lane_id, chunk)], delay_seconds)
 
     async def database_clock(self) -> float:

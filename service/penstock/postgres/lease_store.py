@@ -29,11 +29,15 @@ class LeaseStore:
             return epoch
 
     @failpoint("lease.renew")
-    async def renew_leases(self, leases: Sequence[Held]) -> set[str]:
-        """Extend leases; the names of those that are still ours."""
+    async def renew_leases(self, leases: Sequence[Held]) -> dict[str, bool]:
+        """Extend leases; by the name of each that is still ours, whether it was extended.
+
+        One that a guarded transaction of ours has locked is left for the next time: nobody else can take it
+        meanwhile, and waiting for it would let all the others run out.
+        """
         names, epochs = [each.name for each in leases], [each.epoch for each in leases]
         rows = await self.database.fetch("renew_leases", names, epochs, self.seconds)
-        return {row["name"] for row in rows}
+        return {row["name"]: row["renewed"] for row in rows}
 
     @failpoint("lease.release")
     async def release_lease(self, lease: Held) -> None:

@@ -81,7 +81,7 @@ class ProviderClient:
             answer = await call()
         except openai.OpenAIError as error:
             mapped = map_error(operation, error, creates=creates)
-            metrics.provider_calls.labels(operation, mapped.code or type(mapped).__name__).inc()
+            metrics.provider_calls.labels(operation, type(mapped).__name__).inc()
             if isinstance(mapped, ProviderDenied):
                 await self.renew()
             raise mapped from error
@@ -154,7 +154,7 @@ class ProviderClient:
                 yield answer.iter_bytes(BLOCK_BYTES)
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             mapped = map_error("files.content", error, creates=False)
-            metrics.provider_calls.labels("files.content", mapped.code or type(mapped).__name__).inc()
+            metrics.provider_calls.labels("files.content", type(mapped).__name__).inc()
             raise mapped from error
         metrics.provider_calls.labels("files.content", "ok").inc()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from penstock.core.batch import PROVIDER_RANK
 from penstock.core.lane import LaneKey, Lanes
 from penstock.postgres.report_store import ReportStore
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -84,7 +85,7 @@ class Census(Stage):
         for state, count in report.batches.items():
             metrics.batches.labels(state).set(count)
         for status, count in report.provider_batches.items():
-            metrics.provider_batches.labels(status).set(count)
+            metrics.provider_batches.labels(status if status in PROVIDER_RANK else "other").inc(count)
         for key, tokens in report.enqueued.items():
             metrics.enqueued_tokens.labels(self.lane_label(key)).inc(tokens)
         for key in report.enqueued:

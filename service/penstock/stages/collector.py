@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
 
-from penstock.core.batch import BatchError, Remedy, Verdict, locate, positions, remedy
+from penstock.core.batch import KNOWN_CODES, BatchError, Remedy, Verdict, locate, positions, remedy
 from penstock.core.chunk import NewChunk, read_lines
 from penstock.core.decision import (
     FORMAT,
@@ -32,9 +33,11 @@ from penstock.core.lane import LaneKey, Lanes
 from penstock.core.quota import learned_limit
 from penstock.core.requeue import Requeue
 from penstock.core.retry import SUBMISSION, Backoff
-from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.batch_row import BatchRow, ChunkReader, read_payload
 from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.database import Connection
 from penstock.postgres.submitter_store import Again
+from penstock.postgres.window_store import read_manifest
 from penstock.provider.client import ProviderClient
 from penstock.spool import Spool
 from penstock.stages.lease import Lease
@@ -194,7 +197,7 @@ class Collector:
             decision = decide(kinds, attempts, policy.attempts_max, expired)
             if spooled:
                 await self.learn(batch, spooled)
-        await self.store.decide(lease, batch, new_id(), decision, self.another_try(batch, decision, lease))
+        await self.store.decide(lease, batch, new_id(), decision, partial(self.another_try, batch, decision, lease))
         self.count(batch, decision)
         return True
 
@@ -210,7 +213,7 @@ class Collector:
         return attempts, expired
 
     async def another_try(
-        self, batch: BatchRow, decision: Decision, lease: Lease
+        self, batch: BatchRow, decision: Decision, lease: Lease, connection: Connection
     ) -> AsyncIterator[tuple[NewChunk, float]]:
         """New chunks for the positions that get another try, each with its delay in seconds (W5)."""
         policy = self.lanes.policy(batch.key)
@@ -223,8 +226,8 @@ class Collector:
             start += part.requests
             if not again:
                 continue
-            manifest = await self.reader.manifest(part.chunk_id)
-            payload = await self.reader.payload(part.chunk_id)
+            manifest = await read_manifest(connection, part.chunk_id)
+            payload = await read_payload(connection, part.chunk_id)
             lines = await asyncio.to_thread(read_lines, payload, manifest)
             for index in again:
                 failed = outcomes[index] == Outcome.RETRY
@@ -252,7 +255,7 @@ class Collector:
         only = bytearray(len(outcomes))
         for position in gone:
             only[position] = Outcome.RESEND
-        again = self.another_try(batch, Decision(FORMAT, bytes(only)), lease)
+        again = partial(self.another_try, batch, Decision(FORMAT, bytes(only)), lease)
         await self.store.revise(lease, batch, revised, again)
         metrics.duplicates.labels("file_lost").inc(len(gone))
         log.error("lines.lost", batch=str(batch.id), requests=len(gone))
@@ -261,7 +264,7 @@ class Collector:
     async def refused(self, lease: Lease, batch: BatchRow) -> Verdict | None:
         """A batch that failed at validation: nothing was executed (B5). Returns a verdict when it answers all."""
         error = batch.provider_errors[0] if batch.provider_errors else BatchError("unknown", "no reason given", None)
-        metrics.batches_refused.labels(error.code).inc()
+        metrics.batches_refused.labels(error.code if error.code in KNOWN_CODES else "other").inc()
         log.warning("batch.refused", batch=str(batch.id), code=error.code, line=error.line)
         count = batch.size.requests
         delay = SUBMISSION.delay_seconds(batch.refusals + 1, random.random())  # noqa: S311 - jitter

@@ -99,11 +99,11 @@ class LeaseKeeper(Stage):
         """Renew what is worth renewing, in one statement."""
         asked_at = time.monotonic()
         wanted = [lease for lease in self.leases.values() if lease.worth_renewing(asked_at)]
-        renewed = await self.store.renew_leases(wanted) if wanted else set()
+        ours = await self.store.renew_leases(wanted) if wanted else {}
         for lease in list(self.leases.values()):
-            if lease.name in renewed:
+            if ours.get(lease.name):
                 lease.held_until = asked_at + lease.seconds * (1 - MARGIN)
-            elif lease in wanted or not lease.held:
+            elif (lease in wanted and lease.name not in ours) or not lease.held:
                 lease.lost = True
                 self.leases.pop(lease.name, None)
                 metrics.leases_lost.labels(lease.name.partition("/")[0]).inc()

@@ -38,6 +38,7 @@ class FakeStore(LeaseStore):
         self.taken: set[str] = set()
         self.asked: list[list[str]] = []
         self.released: list[str] = []
+        self.locked: set[str] = set()
         self.delay = 0.0
         self.failure: Exception | None = None
 
@@ -48,12 +49,12 @@ class FakeStore(LeaseStore):
         self.epochs[name] = self.epochs.get(name, 0) + 1
         return self.epochs[name]
 
-    async def renew_leases(self, leases: Sequence[Held]) -> set[str]:
+    async def renew_leases(self, leases: Sequence[Held]) -> dict[str, bool]:
         self.clock.now += self.delay
         self.asked.append([each.name for each in leases])
         if self.failure is not None:
             raise self.failure
-        return {each.name for each in leases} - self.taken
+        return {each.name: each.name not in self.locked for each in leases if each.name not in self.taken}
 
     async def release_lease(self, lease: Held) -> None:
         self.released.append(lease.name)
@@ -189,6 +190,21 @@ async def test_a_renewal_that_failed_is_tried_again_before_the_leases_run_out(
     store.failure = None
     await keeper.guarded_round()
     assert lease.held_until == clock.now + HELD
+
+
+async def test_a_lease_that_a_transaction_of_ours_has_locked_stays_ours(
+    clock: Clock, store: FakeStore, keeper: LeaseKeeper
+) -> None:
+    busy = await keeper.acquire("busy")
+    assert busy is not None
+    until = busy.held_until
+    store.locked = {"busy"}
+    clock.now += keeper.store.seconds / 4
+    await keeper.round()
+    assert (busy.held, busy.held_until) == (True, until)
+    store.locked = set()
+    await keeper.round()
+    assert busy.held_until > until
 
 
 async def test_a_lease_that_was_given_back_is_not_held_and_not_renewed(store: FakeStore, keeper: LeaseKeeper) -> None:

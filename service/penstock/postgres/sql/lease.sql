@@ -7,10 +7,20 @@ WHERE lease.expires_at < clock_timestamp()
 RETURNING epoch;
 
 -- name: renew_leases
-UPDATE lease SET expires_at = clock_timestamp() + make_interval(secs => $3)
-FROM unnest($1::text[], $2::bigint[]) AS mine (name, epoch)
-WHERE lease.name = mine.name AND lease.epoch = mine.epoch AND lease.expires_at > '-infinity'
-RETURNING lease.name;
+WITH mine AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS mine (name, epoch)),
+free AS (
+    SELECT l.name FROM lease AS l JOIN mine USING (name, epoch)
+    WHERE l.expires_at > '-infinity'
+    FOR UPDATE OF l SKIP LOCKED
+),
+renewed AS (
+    UPDATE lease AS l SET expires_at = clock_timestamp() + make_interval(secs => $3)
+    FROM free WHERE l.name = free.name
+    RETURNING l.name
+)
+SELECT l.name, l.name IN (SELECT name FROM renewed) AS renewed
+FROM lease AS l JOIN mine USING (name, epoch)
+WHERE l.expires_at > '-infinity';
 
 -- name: release_lease
 UPDATE lease SET expires_at = '-infinity' WHERE name = $1 AND epoch = $2;
