@@ -223,7 +223,7 @@ def lease_required(patch: Patch) -> None:
     patch.setattr(Lease, "require", lambda _: None)
 
 
-@defence("B1, P5", 10, 20)
+@defence("B1", 11)
 def epoch_guard(patch: Patch) -> None:
     """Writes are not fenced by the lease's epoch."""
     transaction = Database.transaction
@@ -234,6 +234,13 @@ def epoch_guard(patch: Patch) -> None:
             yield connection
 
     patch.setattr(Database, "transaction", unguarded)
+
+
+@defence("B1, P5, W4", 13, 20)
+def own_clock_and_epoch(patch: Patch) -> None:
+    """Neither the holder's own clock nor the lease's epoch stops a write (either alone suffices)."""
+    lease_required(patch)
+    epoch_guard(patch)
 
 
 @defence("way of the data, 4", 11)

@@ -44,6 +44,36 @@ async def test_a_status_never_goes_back_whatever_polls_are_lost_or_come_late(bri
     assert not went_back, ", ".join(went_back)
 
 
+@pytest.mark.defence("epoch_guard")
+async def test_what_was_seen_of_an_earlier_batch_does_not_end_the_one_that_followed_it(bridge: Bridge) -> None:
+    """Crash point 11: asleep with a poll that says failed, while the batch is created anew. Off: the epoch is not
+    compared when a status is recorded."""
+    failed = {"end": "failed", "failure": {"code": "server_error"}, "seconds": {"validating": 0.3}}
+    await bridge.simulator.faults([{"times": 1, "batch": failed}, {"batch": {"seconds": {"validating": 4}}}])
+    async with started(bridge.service(failpoints="poller.record=before:pause")) as zombie:
+        await bridge.produce(chats(10))
+        await zombie.paused()
+        async with bridge.service(stages=REST):
+
+            async def created_anew() -> bool:
+                await bridge.sql("UPDATE batch SET not_before = '-infinity' WHERE state = 'sealed'")
+                [(state,)] = await bridge.sql("SELECT state FROM batch")
+                return batches(bridge) == 2 and state == "submitted"
+
+            await until(created_anew)
+            zombie.wake()
+
+            async def acted() -> bool:
+                refused = await zombie.metric("penstock_stage_failures_total", stage="poller")
+                return bool(refused or await zombie.metric("penstock_batches_ended_total"))
+
+            await until(acted)
+            [(state,)] = await bridge.sql("SELECT state FROM batch")
+            assert state == "submitted", f"a late poll of the first batch made the second one {state}"
+            await settled(bridge, 10)
+    assert batches(bridge) == 2
+
+
 @pytest.mark.defence("reconciliation")
 async def test_what_a_batch_leaves_unanswered_is_sent_again(bridge: Bridge) -> None:
     """Crash point 12: batches expire, are cancelled, and complete with lines missing. Off: `completed` is trusted."""
@@ -90,9 +120,9 @@ async def test_paid_lines_that_are_gone_with_the_spool_are_sent_again(bridge: Br
     assert batches(bridge) == 2
 
 
-@pytest.mark.defence("epoch_guard")
+@pytest.mark.defence("own_clock_and_epoch")
 async def test_a_zombie_does_not_send_again_what_the_new_owner_has_sent_again(bridge: Bridge) -> None:
-    """Crash points 13 and 20: asleep before it requeues lost lines. Off: writes are not fenced by the epoch."""
+    """Crash points 13 and 20: asleep before it requeues lost lines. Off: neither its clock nor the epoch stops it."""
     await bridge.simulator.faults([{**LOST_FILE, "times": 2}])
     settings: dict[str, Any] = {"publisher_file_gone_seconds": 0, "stages": REST}
     pauses = "collector.decide=after:lose;collector.revise=before:pause"
