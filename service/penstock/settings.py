@@ -45,6 +45,9 @@ class KafkaSettings(Section):
     session_seconds: float = Field(
         30.0, ge=6, le=300, description="A replica that sends no heartbeat for so long loses its partitions."
     )
+    metadata_seconds: float = Field(
+        60.0, ge=1, description="Topics are looked up this often: a new partition is consumed after this."
+    )
     start_at: Literal["earliest", "latest"] = Field("earliest", description="Where a partition never seen starts.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."

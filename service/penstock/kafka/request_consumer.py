@@ -59,6 +59,7 @@ class RequestConsumer:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=session_ms // HEARTBEATS_PER_SESSION,
             rebalance_timeout_ms=REBALANCE_MS,
+            metadata_max_age_ms=int(settings.metadata_seconds * 1000),
             request_timeout_ms=REBALANCE_MS + session_ms,  # a join is answered when the slowest member has come
             max_partition_fetch_bytes=max(PARTITION_BYTES_MIN, min(1024 * 1024, PREFETCH_BYTES // max(partitions, 1))),
             fetch_max_bytes=PREFETCH_BYTES,

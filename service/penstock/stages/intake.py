@@ -317,7 +317,9 @@ class Intake(Stage):
             consumer.resume(each for each in self.assigned if each.topic in self.paused_topics - paused)
             log.info("topics.paused", topics=sorted(paused))
             self.paused_topics = paused
-        measure_lag(self.assigned, consumer.high_watermark, self.retention_seconds)
+        # What is paused is not fetched, and no fetch tells where it ends.
+        ends = await consumer.last_offsets(each for each in self.assigned if each.topic in paused) if paused else {}
+        measure_lag(self.assigned, lambda each: ends.get(each, consumer.high_watermark(each)), self.retention_seconds)
         if now - self.topics_checked_at >= TOPIC_CHECK_SECONDS:
             self.topics_checked_at = now
             await self.check_topics(await consumer.describe())
