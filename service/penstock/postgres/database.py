@@ -18,7 +18,17 @@ COMMAND_SECONDS = 60.0
 IDLE_SECONDS = 30.0
 """A transaction in which nothing moves for so long is ended by the server: its replica sleeps or is cut off."""
 Record = asyncpg.Record
-TRANSIENT = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of a transaction's end
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # the server starts or stops
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+)
+"""What is raised while the server is away, coming up, full, or busy with somebody else: it passes by itself."""
 
 
 class Held(Protocol):

@@ -1,0 +1,129 @@
+"""Whatever the service stands on goes away in the middle of a run and comes back: nothing is lost, nobody helps."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.bridge import API_KEY, Bridge, open_bridge
+from tests.support.conversation import Conversation
+from tests.support.request import chat
+from tests.support.stack import admin_client
+
+AWAY_SECONDS = 3
+ROUNDS = 20
+OUTAGE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+async def talk(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Conversation]:
+    folder = tmp_path_factory.mktemp("outages")
+    simulator = {"in_progress_seconds": 0.5}
+    async with (
+        open_bridge(kafka, postgres, folder, simulator=simulator) as bridge,
+        bridge.service(intake_linger_seconds=0.2) as service,
+    ):
+        yield Conversation(bridge, service)
+
+
+class Run:
+    """Requests that go on being produced, and a look at readiness, while something is away."""
+
+    def __init__(self, talk: Conversation, name: str) -> None:
+        self.talk = talk
+        self.name = name
+        self.not_ready = 0
+        self.sent: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.tasks = [asyncio.create_task(self.produce()), asyncio.create_task(self.watch())]
+        await self.talk.answers([f"{self.name}-0"])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.tasks[0]
+        await self.talk.answers(self.sent, hurry=True, timeout_seconds=OUTAGE_SECONDS)
+        self.tasks[1].cancel()
+        await asyncio.gather(self.tasks[1], return_exceptions=True)
+
+    async def produce(self) -> None:
+        """Some requests at a time; while Kafka is away the producer keeps them."""
+        for _ in range(ROUNDS):
+            lines = [chat(f"{self.name}-{len(self.sent) + each}") for each in range(5)]
+            await self.talk.bridge.produce(lines)
+            self.sent += [each["custom_id"] for each in lines]
+            await asyncio.sleep(0.2)
+
+    async def watch(self) -> None:
+        """Count the times that the service is not ready."""
+        while True:
+            self.not_ready += not await asyncio.to_thread(self.talk.service.is_ready)
+            await asyncio.sleep(0.05)
+
+
+async def members(bridge: Bridge) -> list[Any]:
+    """The group's members with their assignments, which a new generation would change."""
+    async with admin_client(bridge.kafka) as admin:
+        [answer] = await admin.describe_consumer_groups([f"penstock-{bridge.deployment}"])
+        return list(answer.groups)
+
+
+async def test_the_provider_goes_and_comes_back(talk: Conversation) -> None:
+    async with Run(talk, "provider") as run:
+        await talk.bridge.simulator.kill()
+        await asyncio.sleep(AWAY_SECONDS)
+        await talk.bridge.simulator.start()
+    assert run.not_ready == 0
+    await talk.check()
+
+
+async def test_postgres_goes_and_comes_back_and_the_group_does_not_notice(
+    talk: Conversation, postgres: EmbeddedPostgres
+) -> None:
+    before = await members(talk.bridge), await talk.service.metric("penstock_rebalances_total")
+    async with Run(talk, "postgres") as run:
+        await postgres.kill()
+        await asyncio.sleep(AWAY_SECONDS)
+        await postgres.start()
+    assert run.not_ready == 0
+    assert (await members(talk.bridge), await talk.service.metric("penstock_rebalances_total")) == before
+    assert not [each for each in talk.service.logs("stage.round_failed") if each["level"] == "error"]
+    await talk.check()
+
+
+async def test_kafka_goes_and_comes_back(talk: Conversation, kafka: EmbeddedKafka) -> None:
+    async with Run(talk, "kafka") as run:
+        await kafka.kill()
+        await asyncio.sleep(AWAY_SECONDS)
+        await kafka.start()
+    assert run.not_ready == 0
+    await talk.check()
+
+
+async def test_a_mended_key_file_is_taken_up_without_a_restart(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("sk-wrong\n")
+    halted = {"account": "default"}
+    async with (
+        open_bridge(kafka, postgres, tmp_path, partitions=1, simulator={"api_key": API_KEY}) as bridge,
+        bridge.service(provider_api_key="", provider_api_key_file=key_file) as service,
+    ):
+        talk = Conversation(bridge, service)
+        await bridge.produce([chat(f"key-{number}") for number in range(5)])
+        await service.reached("penstock_account_halted", 1, **halted)
+        assert (await service.logged("account.denied"))["mend"]
+        assert json.loads(service.get("/readyz"))["degraded"]
+        key_file.write_text(f"{API_KEY}\n")
+        await talk.answers([f"key-{number}" for number in range(5)], hurry=True)
+        assert await service.metric("penstock_account_halted", **halted) == 0
+        await talk.check()
