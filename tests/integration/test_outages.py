@@ -113,17 +113,16 @@ async def test_a_mended_key_file_is_taken_up_without_a_restart(
 ) -> None:
     key_file = tmp_path / "key"
     key_file.write_text("sk-wrong\n")
-    halted = {"account": "default"}
     async with (
         open_bridge(kafka, postgres, tmp_path, partitions=1, simulator={"api_key": API_KEY}) as bridge,
         bridge.service(provider_api_key="", provider_api_key_file=key_file) as service,
     ):
         talk = Conversation(bridge, service)
         await bridge.produce([chat(f"key-{number}") for number in range(5)])
-        await service.reached("penstock_account_halted", 1, **halted)
+        await service.reached("penstock_account_halted", 1)
         assert (await service.logged("account.denied"))["mend"]
         assert json.loads(service.get("/readyz"))["degraded"]
         key_file.write_text(f"{API_KEY}\n")
         await talk.answers([f"key-{number}" for number in range(5)], hurry=True)
-        assert await service.metric("penstock_account_halted", **halted) == 0
+        assert await service.metric("penstock_account_halted") == 0
         await talk.check()

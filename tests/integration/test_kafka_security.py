@@ -1,0 +1,159 @@
+"""The service on brokers that ask who it is: one broker with a listener for each way, one run over each of them."""
+
+import asyncio
+import base64
+import json
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from penstock.embedded.server import free_port
+from penstock.kafka.connection import client_options
+from penstock.settings import KafkaSettings
+from tests.support.bridge import Bridge, open_bridge
+from tests.support.conversation import Conversation
+from tests.support.request import chat
+
+PASSWORD = "pass-canary-51c0"
+USER = "penstock"
+MODULE = "org.apache.kafka.common.security"
+LISTENERS = {"LOGIN": "SASL_PLAINTEXT", "TOKEN": "SASL_PLAINTEXT", "SEALED": "SASL_SSL", "MUTUAL": "SSL"}
+PORTS = {name: free_port() for name in LISTENERS}
+
+
+def certificates(folder: Path) -> None:
+    """A certificate authority, and what it signs for the broker at 127.0.0.1 and for a client."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority", "-days", "2")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    for name in ("broker", "client"):
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.request", "-subj", f"/CN={name}")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.request", "-out", f"{name}.pem", *signed)
+    (folder / "broker.store").write_text((folder / "broker.key").read_text() + (folder / "broker.pem").read_text())
+
+
+def settings_of(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
+    """The listener that tests use, and one for each kind of security."""
+    own = {"PLAINTEXT": f"127.0.0.1:{kafka.port}"} | {name: f"127.0.0.1:{port}" for name, port in PORTS.items()}
+    advertised = ",".join(f"{name}://{address}" for name, address in own.items())
+    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **LISTENERS}
+    plain = f'{MODULE}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+    token = f'{MODULE}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+    return {
+        "listeners": f"{advertised},CONTROLLER://127.0.0.1:{kafka.controller_port}",
+        "advertised.listeners": advertised,
+        "listener.security.protocol.map": ",".join(f"{name}:{each}" for name, each in protocols.items()),
+        "listener.name.login.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.login.plain.sasl.jaas.config": plain,
+        "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.token.oauthbearer.sasl.jaas.config": token,
+        "listener.name.sealed.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.sealed.scram-sha-512.sasl.jaas.config": f"{MODULE}.scram.ScramLoginModule required;",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(folder / "broker.store"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(folder / "ca.pem"),
+        "listener.name.mutual.ssl.client.auth": "required",
+    }
+
+
+class SecureKafka(EmbeddedKafka):
+    """A broker that knows a user by SCRAM from its first start on."""
+
+    def java_command(self, main_class: str, *arguments: str) -> Any:
+        """Formatting the data adds the user."""
+        scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+        return super().java_command(
+            main_class, *arguments, *(["--add-scram", scram] if arguments[:1] == ("format",) else [])
+        )
+
+
+@pytest.fixture(scope="module")
+async def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("security")
+    await asyncio.to_thread(certificates, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def bridge(postgres: EmbeddedPostgres, folder: Path) -> AsyncIterator[Bridge]:
+    kafka = SecureKafka(folder / "kafka")
+    kafka.settings = settings_of(kafka, folder)
+    await kafka.start()
+    try:
+        async with open_bridge(kafka, postgres, folder, partitions=1) as opened:
+            yield opened
+    finally:
+        await kafka.stop()
+
+
+def token(seconds: float) -> str:
+    """An OAUTHBEARER token without a signature, which the broker takes while nobody tells it whose to ask for."""
+    now = time.time()
+    parts = ({"alg": "none"}, {"sub": USER, "iat": now, "exp": now + seconds})
+    return ".".join(base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in parts) + "."
+
+
+WAYS: dict[str, dict[str, str]] = {
+    "LOGIN": {"sasl_mechanism": "PLAIN", "sasl_username": USER, "sasl_password": PASSWORD},
+    "TOKEN": {"sasl_mechanism": "OAUTHBEARER", "sasl_token_file": "token"},
+    "SEALED": {
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_username": USER,
+        "sasl_password_file": "password",
+        "ca_file": "ca.pem",
+    },
+    "MUTUAL": {"ca_file": "ca.pem", "certificate_file": "client.pem", "key_file": "client.key"},
+}
+
+
+@pytest.mark.parametrize("listener", list(WAYS))
+async def test_a_request_passes_over_a_listener_that_asks_who_we_are(
+    bridge: Bridge, folder: Path, listener: str
+) -> None:
+    (folder / "token").write_text(token(600))
+    (folder / "password").write_text(f"{PASSWORD}\n")
+    given = {name: folder / value if name.endswith("_file") else value for name, value in WAYS[listener].items()}
+    settings: dict[str, Any] = {
+        "kafka_bootstrap_servers": f"127.0.0.1:{PORTS[listener]}",
+        "kafka_security_protocol": LISTENERS[listener],
+        **{f"kafka_{name}": value for name, value in given.items()},
+    }
+    async with bridge.service(**settings) as service:
+        talk = Conversation(bridge, service)
+        await talk.ask([chat(listener)])
+        await talk.check()
+        assert PASSWORD not in service.text()
+
+
+async def test_a_wrong_password_is_told_at_start_without_telling_it(bridge: Bridge) -> None:
+    settings = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": USER}
+    service = bridge.service(
+        kafka_bootstrap_servers=f"127.0.0.1:{PORTS['LOGIN']}",
+        kafka_sasl_password="wrong-canary",
+        **{f"kafka_{name}": value for name, value in settings.items()},
+    )
+    await service.start()
+    assert await service.exited() != 0
+    assert service.text().startswith("penstock: Kafka: ")
+    assert "wrong-canary" not in service.text()
+
+
+async def test_a_token_is_read_from_its_file_at_each_connect(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    settings = KafkaSettings(security_protocol="SASL_SSL", sasl_mechanism="OAUTHBEARER", sasl_token_file=file)
+    provider = client_options(settings, "test")["sasl_oauth_token_provider"]
+    for fresh in ("first", "second"):
+        file.write_text(f"{fresh}\n")
+        assert await provider.token() == fresh
