@@ -195,6 +195,26 @@ async def test_a_batch_that_never_ends_is_cancelled_and_then_given_up(talk: Conv
     await talk.check()
 
 
+async def test_a_batch_that_cannot_be_retrieved_keeps_no_other_from_being_seen(talk: Conversation) -> None:
+    simulator = talk.bridge.simulator
+    await simulator.faults(fault("hidden", seconds={"in_progress": 3600}))
+    await talk.bridge.produce(chats("hidden", 2))
+    async with asyncio.timeout(10):
+        while not (batches := await talk.batches("hidden")) or batches[0]["provider_batch_id"] is None:
+            await asyncio.sleep(0.05)
+    path = f"*/{batches[0]['provider_batch_id']}"
+    stale = {"operation": "batches.list", "http": {"hide_newer_than_seconds": 3600}}
+    broken = {"operation": "batches.retrieve", "when": {"path": path}, "http": {"status": 500}}
+    await simulator.faults([stale, broken])
+    assert statuses(await talk.ask(chats("visible", 2))) == {(200, "1"): 2}
+    await simulator.faults([])
+    client = simulator.client()
+    await client.batches.cancel(batches[0]["provider_batch_id"])
+    await client.close()
+    assert statuses(await talk.answers(["hidden-0", "hidden-1"])) == {(200, "1"): 2}
+    await talk.check()
+
+
 async def test_what_waits_past_its_deadline_is_answered_so_and_the_others_of_its_window_go(talk: Conversation) -> None:
     lines = chats("patient", 6)
     await talk.bridge.produce(lines[:2])

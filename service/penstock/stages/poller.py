@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 
 from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, rank
-from penstock.core.errors import ProviderDenied, ProviderMissing
+from penstock.core.errors import ProviderDenied, ProviderError, ProviderMissing, ProviderRefused, ProviderUnavailable
 from penstock.core.lane import LaneKey
 from penstock.core.price import bill
 from penstock.postgres.poller_store import PollerStore, Sighting, Watched
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 STANDBY_SECONDS = 5.0
 CALLS_PER_ROUND = 60
+FAILURES_PER_ROUND = 3
+"""One batch that cannot be retrieved keeps no other from being seen; more of them are an outage."""
 AGE_SHARE = 1 / 20
 """A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
 CLOCKS_APART = timedelta(minutes=10)
@@ -74,7 +76,10 @@ class Poller(Stage):
         for each in watched:
             status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
             if not is_terminal(status) and each.overdue_seconds > self.settings.stuck_grace_seconds:
-                await self.unstick(self.lease, each)
+                try:
+                    await self.unstick(self.lease, each)
+                except (ProviderMissing, ProviderRefused) as error:
+                    log.warning("batch.unstick_failed", batch=str(each.id), error=str(error))
         youngest = min(each.age_seconds for each in watched)
         return min(max(self.settings.interval_seconds, youngest * AGE_SHARE), self.settings.interval_max_seconds)
 
@@ -96,11 +101,19 @@ class Poller(Stage):
             pages_left = (page[-1].created_at - oldest).total_seconds() / max(span, 1.0)
             if unseen <= pages_left:
                 break
+        failures: list[ProviderError] = []
         for provider_batch_id in [each for each in wanted if each not in seen][:CALLS_PER_ROUND]:
             try:
                 seen[provider_batch_id] = await self.client.retrieve(provider_batch_id)
             except ProviderMissing:
                 log.warning("batch.missing", provider_batch=provider_batch_id)
+            except (ProviderUnavailable, ProviderRefused) as error:
+                failures.append(error)
+                log.warning("batch.unseen", provider_batch=provider_batch_id, error=str(error))
+                if len(failures) == FAILURES_PER_ROUND:
+                    break
+        if failures and not seen:
+            raise failures[0]
         return seen
 
     async def record(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
