@@ -49,7 +49,7 @@ async def test_what_was_seen_of_an_earlier_batch_does_not_end_the_one_that_follo
     """Crash point 11: asleep with a poll that says failed, while the batch is created anew. Off: the epoch is not
     compared when a status is recorded."""
     failed = {"end": "failed", "failure": {"code": "server_error"}, "seconds": {"validating": 0.3}}
-    await bridge.simulator.faults([{"times": 1, "batch": failed}, {"batch": {"seconds": {"validating": 4}}}])
+    await bridge.simulator.faults([{"times": 1, "batch": failed}, {"batch": {"seconds": {"validating": 3}}}])
     async with started(bridge.service(failpoints="poller.record=before:pause")) as zombie:
         await bridge.produce(chats(10))
         await zombie.paused()

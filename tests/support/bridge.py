@@ -103,14 +103,6 @@ class Bridge:
         self.services.append(service)
         return service
 
-    async def migrate(self) -> None:
-        """Bring the schema up, as an operator does."""
-        log = self.folder / "migrate.log"
-        process = await run_logged([sys.executable, "-m", "penstock", "migrate"], log, self.environment())
-        async with asyncio.timeout(MIGRATE_SECONDS):
-            if await process.wait():
-                raise RuntimeError(f"penstock migrate ended with {process.returncode}:\n{log.read_text()}")
-
     async def produce(
         self,
         lines: Iterable[Mapping[str, Any] | bytes | None],
@@ -240,6 +232,9 @@ async def open_bridge(
     lanes_file = folder / "lanes.toml"
     lanes_file.write_text(lanes)
     async with AsyncExitStack() as stack:
+        dsn = await stack.enter_async_context(fresh_database(postgres))
+        migrating = asyncio.create_task(migrate(dsn, folder / "migrate.log"))
+        stack.callback(migrating.cancel)
         create = await stack.enter_async_context(topic_factory(kafka))
         counts = {
             await create("requests", partitions=partitions): partitions,
@@ -264,7 +259,7 @@ async def open_bridge(
             result_topic=results,
             dead_letter_topic=dead_letters,
             ledger=ledger,
-            dsn=await stack.enter_async_context(fresh_database(postgres)),
+            dsn=dsn,
             simulator=await stack.enter_async_context(Simulator(folder / "simulator", **(simulator or {}))),
             producer=producer,
             reader=await stack.enter_async_context(LiveReader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
@@ -274,8 +269,16 @@ async def open_bridge(
             defences_off=defences_off,
         )
         stack.push_async_callback(kill_all, bridge.services)
-        await bridge.migrate()
+        await migrating
         yield bridge
+
+
+async def migrate(dsn: str, log: Path) -> None:
+    """Bring the schema up, as an operator does."""
+    process = await run_logged([sys.executable, "-m", "penstock", "migrate"], log, {"PENSTOCK_POSTGRES_DSN": dsn})
+    async with asyncio.timeout(MIGRATE_SECONDS):
+        if await process.wait():
+            raise RuntimeError(f"penstock migrate ended with {process.returncode}:\n{log.read_text()}")
 
 
 async def kill_all(services: Iterable[Service]) -> None:

@@ -19,7 +19,8 @@ from penstock.telemetry import metrics
 
 log = structlog.get_logger()
 
-STANDBY_SECONDS = 5.0
+STANDBY_SHARE = 1 / 6
+"""Another replica's lease is asked for again after this share of its time."""
 CALLS_PER_ROUND = 60
 FAILURES_PER_ROUND = 3
 """One batch that cannot be retrieved keeps no other from being seen; more of them are an outage."""
@@ -57,7 +58,7 @@ class Poller(Stage):
         """See or retrieve every open batch once."""
         self.lease = await self.keeper.standing(f"poller/{self.account}", self.lease)
         if self.lease is None:
-            return STANDBY_SECONDS
+            return self.keeper.store.seconds * STANDBY_SHARE
         watched = await self.store.watched(self.account)
         if not watched:
             return self.settings.interval_seconds
