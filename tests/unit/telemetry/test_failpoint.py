@@ -2,9 +2,11 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import penstock
@@ -118,6 +120,22 @@ def test_a_kill_ends_the_process_at_once(place: str, printed: str) -> None:
         timeout=30,
     )
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, printed)
+
+
+def test_a_pause_ends_when_the_process_is_woken() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        env={"PYTHONPATH": str(Path(penstock.__file__).parents[1]), module.VARIABLE: "somewhere=before:pause"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        ends_at = time.monotonic() + 30
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < ends_at:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGCONT)
+        printed, _ = process.communicate(timeout=30)
+    assert time.monotonic() < ends_at
+    assert (process.returncode, printed) == (0, "done\nsurvived\n")
 
 
 @pytest.mark.parametrize(
