@@ -15,8 +15,8 @@ from tests.support.conversation import Conversation
 from tests.support.request import chat
 from tests.support.stack import admin_client
 
-AWAY_SECONDS = 3
-ROUNDS = 20
+AWAY_SECONDS = 2
+ROUNDS = 15
 OUTAGE_SECONDS = 60.0
 
 
