@@ -84,11 +84,11 @@ class BatchError:
 
 @dataclass(frozen=True, slots=True)
 class ProviderBatch:
-    """What the provider says of a batch, mapped once at the boundary; empty texts are None."""
+    """What the provider says of a batch, mapped once at the boundary; empty texts and unknown times are None."""
 
     id: str
     status: str
-    created_at: datetime
+    created_at: datetime | None
     expires_at: datetime | None
     output_file_id: str | None
     error_file_id: str | None

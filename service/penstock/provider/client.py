@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx2
 import openai
+import structlog
 from openai import AsyncOpenAI
-from openai.types import Batch
 
 from penstock.core.batch import BatchError, ProviderBatch
 from penstock.core.errors import (
@@ -25,12 +25,24 @@ from penstock.settings import ProviderSettings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
 
+log = structlog.get_logger()
+
 PAGE = 100
+PAGES_MAX = 1000
+"""A scan of more pages than this is not complete: twice what the hourly limit of creates fills in a day."""
 FILES_PAGE = 10_000
 CONNECT_SECONDS = 5.0
 BLOCK_BYTES = 256 * 1024
 DETAIL_LENGTH = 300
+WORD_LENGTH = 100
+"""Codes, statuses and ids are short."""
+MILLISECONDS = 10**11
+"""No time in seconds is so large before the year 5138; other servers count in milliseconds."""
+BIGINT_MAX = 2**63 - 1
 READ_RETRIES = 2
+
+
+Mapped = TypeVar("Mapped")
 
 
 class ProviderFile(NamedTuple):
@@ -39,7 +51,8 @@ class ProviderFile(NamedTuple):
     id: str
     name: str
     bytes: int
-    created_at: datetime
+    created_at: datetime | None
+    """None: not known."""
 
 
 class ProviderClient:
@@ -126,8 +139,8 @@ class ProviderClient:
     async def walk_files(self, page: Any) -> AsyncIterator[ProviderFile]:
         """The files of this page and those after it."""
         while True:
-            for file in page.data:
-                yield ProviderFile(file.id, file.filename, file.bytes, moment(file.created_at))
+            for file in readable("file", provider_file, page.data):
+                yield file
             if not page.has_next_page():
                 return
             page = await self.call("files.list", page.get_next_page)
@@ -180,12 +193,19 @@ class ProviderClient:
             ),
             creates=True,
         )
-        return provider_batch(answer)
+        try:
+            return provider_batch(answer)
+        except ValueError as error:
+            raise ProviderInDoubt("batches.create", str(error)) from error
 
     @failpoint("batches.retrieve")
     async def retrieve(self, provider_batch_id: str) -> ProviderBatch:
         """One batch, fresh."""
-        return provider_batch(await self.call("batches.retrieve", lambda: self.sdk.batches.retrieve(provider_batch_id)))
+        answer = await self.call("batches.retrieve", lambda: self.sdk.batches.retrieve(provider_batch_id))
+        try:
+            return provider_batch(answer)
+        except ValueError as error:
+            raise ProviderUnavailable("batches.retrieve", str(error)) from error
 
     @failpoint("batches.cancel")
     async def cancel(self, provider_batch_id: str) -> None:
@@ -203,41 +223,108 @@ class ProviderClient:
             "batches.list",
             lambda: self.sdk.batches.list(limit=PAGE, after=after) if after else self.sdk.batches.list(limit=PAGE),
         )
-        batches = [provider_batch(each) for each in answer.data]
-        return batches, batches[-1].id if batches and answer.has_more else None
+        batches = readable("batch", provider_batch, answer.data)
+        if answer.has_more and not batches:
+            raise ProviderUnavailable("batches.list", "a page of which nothing can be read")
+        return batches, batches[-1].id if answer.has_more else None
 
     async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
-        """Every batch created at this moment or later; complete, or it raises (B3)."""
+        """Every batch created at this moment or later; complete, or it raises (B3).
+
+        It goes on while any batch of a page is as recent or of an unknown age: a list need not be newest first.
+        """
         found: list[ProviderBatch] = []
         after: str | None = None
-        while True:
+        for _ in range(PAGES_MAX):
             batches, after = await self.page(after)
             found += batches
-            if after is None or batches[-1].created_at < moment_:
+            if after is None or all(each.created_at is not None and each.created_at < moment_ for each in batches):
                 return found
+        raise ProviderUnavailable("batches.list", f"more than {PAGES_MAX} pages")
 
 
-def moment(seconds: int) -> datetime:
-    """The provider's Unix seconds as a time."""
-    return datetime.fromtimestamp(seconds, UTC)
+def moment(seconds: Any) -> datetime | None:
+    """The provider's Unix time, in seconds or milliseconds; None when it is not one."""
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds / 1000 if seconds > MILLISECONDS else seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
-def provider_batch(batch: Batch) -> ProviderBatch:
-    """The SDK's object as ours. It validates nothing: any field can be null, an empty text means absent."""
-    usage: Any = batch.usage
-    errors = batch.errors.data if batch.errors and batch.errors.data else []
+def clean(text: object, length: int) -> str:
+    """The provider's words as Postgres takes them: no NUL, no lone surrogate, bounded; absent or null is empty."""
+    if text is None:
+        return ""
+    return str(text)[: 2 * length].replace("\0", "").encode(errors="replace").decode()[:length]
+
+
+def identity(value: Any) -> str:
+    """An object's id, exactly as it came.
+
+    Raises:
+        ValueError: it has none that could be asked for again.
+    """
+    if not isinstance(value, str) or not value or clean(value, WORD_LENGTH) != value:
+        raise ValueError("an object without a usable id")
+    return value
+
+
+def count(value: Any) -> int:
+    """A number of the provider's, such as tokens; 0 when it is none."""
+    return min(max(int(value), 0), BIGINT_MAX) if isinstance(value, int) else 0
+
+
+def readable(kind: str, read: Callable[[Any], Mapped], page: list[Any] | None) -> list[Mapped]:
+    """The objects of a page that can be mapped; each of the others is counted, and keeps none from being seen."""
+    found = []
+    for each in page or []:
+        try:
+            found.append(read(each))
+        except Exception as error:  # noqa: BLE001 - whatever one object holds, the others are seen
+            metrics.objects_unreadable.labels(kind).inc()
+            log.warning("object.unreadable", kind=kind, error=type(error).__name__)
+    return found
+
+
+def provider_file(file: Any) -> ProviderFile:
+    """The SDK's object as ours."""
+    return ProviderFile(
+        identity(file.id), clean(file.filename, DETAIL_LENGTH), count(file.bytes), moment(file.created_at)
+    )
+
+
+def provider_batch(batch: Any) -> ProviderBatch:
+    """The SDK's object as ours. It validates nothing: any field can be null or of any type, an empty text means absent.
+
+    Raises:
+        ValueError: it has no id.
+    """
+    usage, errors = getattr(batch, "usage", None), getattr(getattr(batch, "errors", None), "data", None)
+    metadata = getattr(batch, "metadata", None)
     return ProviderBatch(
-        id=batch.id,
-        status=batch.status or "unknown",
-        created_at=moment(batch.created_at or 0),
-        expires_at=moment(batch.expires_at) if batch.expires_at else None,
-        output_file_id=batch.output_file_id or None,
-        error_file_id=batch.error_file_id or None,
-        errors=tuple(BatchError(e.code or "unknown", (e.message or "")[:DETAIL_LENGTH], e.line) for e in errors),
-        metadata=dict(batch.metadata or {}),
-        input_tokens=(usage.input_tokens or 0) if usage else 0,
-        cached_tokens=(usage.input_tokens_details.cached_tokens or 0) if usage and usage.input_tokens_details else 0,
-        output_tokens=(usage.output_tokens or 0) if usage else 0,
+        id=identity(getattr(batch, "id", None)),
+        status=clean(batch.status, WORD_LENGTH) or "unknown",
+        created_at=moment(batch.created_at),
+        expires_at=moment(batch.expires_at),
+        output_file_id=clean(batch.output_file_id, WORD_LENGTH) or None,
+        error_file_id=clean(batch.error_file_id, WORD_LENGTH) or None,
+        errors=tuple(batch_error(each) for each in errors if each is not None) if isinstance(errors, list) else (),
+        metadata={str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {},
+        input_tokens=count(getattr(usage, "input_tokens", None)),
+        cached_tokens=count(getattr(getattr(usage, "input_tokens_details", None), "cached_tokens", None)),
+        output_tokens=count(getattr(usage, "output_tokens", None)),
+    )
+
+
+def batch_error(error: Any) -> BatchError:
+    """One reason of a refusal."""
+    line = getattr(error, "line", None)
+    return BatchError(
+        clean(getattr(error, "code", None), WORD_LENGTH) or "unknown",
+        clean(getattr(error, "message", None), DETAIL_LENGTH),
+        line if isinstance(line, int) else None,
     )
 
 
@@ -260,15 +347,15 @@ def map_status(operation: str, error: openai.APIStatusError, *, creates: bool) -
     """An HTTP error by its status."""
     status = error.status_code
     body = error.body if isinstance(error.body, dict) else {}
-    code = str(body.get("code") or status)
-    detail = str(body.get("message") or error.message)[:DETAIL_LENGTH]
+    code = clean(body.get("code"), WORD_LENGTH) or str(status)
+    detail = clean(body.get("message") or error.message, DETAIL_LENGTH)
     if status in (401, 403):
         return ProviderDenied(operation, detail, code=code)
     if status == 404:  # noqa: PLR2004 - HTTP's own
         return ProviderMissing(operation, detail, code=code)
     if status == 429:  # noqa: PLR2004 - HTTP's own
         after = error.response.headers.get("retry-after", "")
-        seconds = float(after) if after.replace(".", "", 1).isdigit() else None
+        seconds = float(after) if after.replace(".", "", 1).isdecimal() else None
         return ProviderUnavailable(operation, detail, code="429", retry_after_seconds=seconds)
     if status >= 500 or status == 408:  # noqa: PLR2004 - HTTP's own
         kind = ProviderInDoubt if creates else ProviderUnavailable

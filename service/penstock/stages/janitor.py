@@ -106,7 +106,7 @@ class Janitor(Stage):
         found: list[tuple[UUID, ProviderFile]] = []
         async for file in await self.client.files():
             batch_id = batch_of_file(self.deployment, file.name)
-            if batch_id is not None and file.created_at < before:
+            if batch_id is not None and file.created_at is not None and file.created_at < before:
                 found.append((batch_id, file))
         owners = await self.store.owners([batch_id for batch_id, _ in found])
         for file in orphans(found, owners):

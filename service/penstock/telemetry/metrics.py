@@ -65,6 +65,9 @@ phase_seconds = Histogram("penstock_phase_seconds", "Time of a batch in each pha
 duplicates = Counter("penstock_duplicate_executions_total", "Requests that may be paid twice.", ["cause"])
 creates_in_doubt = Counter("penstock_creates_in_doubt_total", "Creates whose answer was lost.")
 statuses_unknown = Counter("penstock_provider_statuses_unknown_total", "Statuses of the provider that are not known.")
+objects_unreadable = Counter(
+    "penstock_provider_objects_unreadable_total", "Listed batches and files that make no sense.", ["kind"]
+)
 lines_unmatched = Counter("penstock_provider_lines_unmatched_total", "Provider lines that fit no request.", ["kind"])
 orphans_removed = Counter(
     "penstock_orphans_removed_total", "Provider objects removed that nothing refers to.", ["kind"]

@@ -1,0 +1,75 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from openai.types import Batch
+
+from penstock.core.batch import BatchError, ProviderBatch
+from penstock.core.errors import ProviderUnavailable
+from penstock.provider import client as module
+from penstock.provider.client import ProviderClient, moment, provider_batch, readable
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def batch(name: str = "batch_1", **fields: Any) -> Any:
+    """What the SDK makes of a server's answer."""
+    return Batch.construct(id=name, **{"status": "in_progress", "created_at": int(NOW.timestamp()), **fields})
+
+
+def test_the_providers_words_are_such_as_postgres_takes() -> None:
+    errors = {"data": [None, {"code": "a\0b", "message": "\ud800" + "x" * 9999, "line": "one"}, {"code": None}]}
+    seen = provider_batch(batch(status="st\0range\udfff", errors=errors))
+    assert seen.status == "strange?"
+    assert seen.errors == (BatchError("ab", "?" + "x" * 299, None), BatchError("unknown", "", None))
+
+
+@pytest.mark.parametrize("errors", [None, [], "text", {"data": None}, {"data": "text"}, {"data": [None]}])
+def test_errors_of_any_shape_are_read(errors: object) -> None:
+    assert provider_batch(batch(errors=errors, usage={"input_tokens": None}, metadata={"a": 1})).errors == ()
+
+
+def test_a_time_is_read_in_seconds_and_milliseconds_and_anything_else_is_unknown() -> None:
+    seconds = int(NOW.timestamp())
+    assert moment(seconds) == moment(seconds * 1000) == NOW
+    assert [moment(each) for each in (None, 0, -1, "2026", 10**30, float("nan"))] == [None] * 6
+
+
+def test_what_cannot_be_read_hides_nothing_else_of_a_page() -> None:
+    page = [batch(), None, batch(None), batch("nul\0"), batch("batch_2", created_at=None)]  # type: ignore[arg-type]
+    assert [each.id for each in readable("batch", provider_batch, page)] == ["batch_1", "batch_2"]
+
+
+class Pages(ProviderClient):
+    """A client whose account holds these pages; each batch is given by its age in hours, None if unknown."""
+
+    def __init__(self, pages: Sequence[Sequence[int | None]]) -> None:
+        self.pages = pages
+
+    async def page(self, after: str | None) -> tuple[list[ProviderBatch], str | None]:
+        number = int(after or 0)
+        ages = self.pages[number % len(self.pages)]
+        times = [None if age is None else (NOW - timedelta(hours=age)).timestamp() for age in ages]
+        found = [provider_batch(batch(str(at), created_at=at)) for at in times]
+        return found, str(number + 1) if number + 1 < len(self.pages) else None
+
+
+@pytest.mark.parametrize(
+    ("pages", "read"),
+    [
+        ([[1, 2], [3, 30], [31]], 5),
+        ([[1, 2], [30, 31], [32]], 4),
+        ([[1, 2], [3, None], [31], [32]], 5),
+        ([[30, 1], [31, 2], [32], [33]], 5),
+        ([[None], [None], [None]], 3),
+    ],
+)
+async def test_a_scan_goes_back_as_long_as_anything_may_be_recent(pages: list[list[int | None]], read: int) -> None:
+    assert len(await Pages(pages).back_to(NOW - timedelta(hours=26))) == read
+
+
+async def test_a_scan_without_an_end_is_not_taken_for_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGES_MAX", 2)
+    with pytest.raises(ProviderUnavailable):
+        await Pages([[1], [2], [3]]).back_to(NOW - timedelta(hours=26))
