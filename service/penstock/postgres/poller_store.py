@@ -104,7 +104,20 @@ class PollerStore:
             await connection.execute("request_cancel", batch_id)
 
     @failpoint("poller.abandon")
-    async def abandon(self, lease: Held, batch_id: uuid.UUID) -> bool:
-        """Close a batch here that will not end there; it is never collected, and watched to its end (W3)."""
+    async def abandon(self, lease: Held, batch_id: uuid.UUID, *, gone: bool) -> bool:
+        """Close a batch here that will not end there; it is never collected (W3).
+
+        Args:
+            lease: of the poller.
+            batch_id: the batch.
+            gone: the provider does not know it any more: its tokens are free, and there is no end to watch for.
+
+        Returns:
+            Whether it was open until now.
+        """
         async with self.database.transaction(lease) as connection:
-            return await connection.execute("abandon", batch_id) == 1
+            closed = await connection.execute("abandon", batch_id) == 1
+            if gone:
+                await connection.execute("record_end", batch_id)
+                await connection.execute("delete_reservation", [batch_id])
+            return closed

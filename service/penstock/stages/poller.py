@@ -1,6 +1,7 @@
 """The poller: one replica per account, by lease, watches its batches; statuses only move forward."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -26,6 +27,8 @@ FAILURES_PER_ROUND = 3
 """One batch that cannot be retrieved keeps no other from being seen; more of them are an outage."""
 AGE_SHARE = 1 / 20
 """A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
+ACCOUNT_GRACE_SECONDS = 86_400.0
+"""An operator has a day to mend a key with which every batch is 404, before what is overdue goes again."""
 CLOCKS_APART = timedelta(minutes=10)
 
 
@@ -53,6 +56,7 @@ class Poller(Stage):
         self.lane_label = lane_label
         self.lease: Lease | None = None
         self.unknown_statuses: set[str] = set()
+        self.asked_at: dict[str, float] = {}
 
     async def round(self) -> float:
         """See or retrieve every open batch once."""
@@ -62,8 +66,10 @@ class Poller(Stage):
         watched = await self.store.watched(self.account)
         if not watched:
             return self.settings.interval_seconds
+        ids = {each.provider_batch_id for each in watched}
+        self.asked_at = {each: at for each, at in self.asked_at.items() if each in ids}
         try:
-            seen = await self.look(watched)
+            seen = await self.look(self.lease, watched)
         except ProviderDenied as error:
             metrics.account_halted.labels(self.account).set(1)
             log.error(  # noqa: TRY400 - the provider's words say it all
@@ -78,32 +84,21 @@ class Poller(Stage):
             status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
             if not is_terminal(status) and each.overdue_seconds > self.settings.stuck_grace_seconds:
                 try:
-                    await self.unstick(self.lease, each)
-                except (ProviderMissing, ProviderRefused) as error:
+                    await self.unstick(self.lease, each, account_answers=bool(seen))
+                except ProviderError as error:
                     log.warning("batch.unstick_failed", batch=str(each.id), error=str(error))
         youngest = min(each.age_seconds for each in watched)
         return min(max(self.settings.interval_seconds, youngest * AGE_SHARE), self.settings.interval_max_seconds)
 
-    async def look(self, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
+    async def look(self, lease: Lease, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
         """What the provider says of the watched batches, by its id; absence and 404 are no status."""
-        wanted = {each.provider_batch_id: each for each in watched}
-        oldest = min(each.submitted_at for each in watched) - CLOCKS_APART
-        seen: dict[str, ProviderBatch] = {}
-        after: str | None = None
-        for _ in range(CALLS_PER_ROUND):
-            if len(wanted) == 1:
-                break
-            page, after = await self.client.page(after)
-            seen.update((each.id, each) for each in page if each.id in wanted)
-            unseen = len(wanted) - len(seen)
-            if after is None or not unseen or page[-1].created_at < oldest:
-                break
-            span = (page[0].created_at - page[-1].created_at).total_seconds()
-            pages_left = (page[-1].created_at - oldest).total_seconds() / max(span, 1.0)
-            if unseen <= pages_left:
-                break
+        seen = await self.page_back(lease, watched) if len(watched) > 1 else {}
+        # Those asked for longest ago come first: neither many stragglers nor failures starve any.
+        unseen = [each.provider_batch_id for each in watched if each.provider_batch_id not in seen]
+        unseen.sort(key=lambda each: self.asked_at.get(each, 0.0))
         failures: list[ProviderError] = []
-        for provider_batch_id in [each for each in wanted if each not in seen][:CALLS_PER_ROUND]:
+        for provider_batch_id in unseen[:CALLS_PER_ROUND]:
+            self.asked_at[provider_batch_id] = time.monotonic()
             try:
                 seen[provider_batch_id] = await self.client.retrieve(provider_batch_id)
             except ProviderMissing:
@@ -113,8 +108,31 @@ class Poller(Stage):
                 log.warning("batch.unseen", provider_batch=provider_batch_id, error=str(error))
                 if len(failures) == FAILURES_PER_ROUND:
                     break
+            lease.progress()
         if failures and not seen:
             raise failures[0]
+        return seen
+
+    async def page_back(self, lease: Lease, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
+        """The watched batches that are on the account's pages, as far back as paging is the cheaper way."""
+        wanted = {each.provider_batch_id for each in watched}
+        oldest = min(each.submitted_at for each in watched) - CLOCKS_APART
+        seen: dict[str, ProviderBatch] = {}
+        after: str | None = None
+        for _ in range(CALLS_PER_ROUND):
+            page, after = await self.client.page(after)
+            lease.progress()
+            seen.update((each.id, each) for each in page if each.id in wanted)
+            unseen = len(wanted) - len(seen)
+            if after is None or not unseen:
+                break
+            times = [each.created_at for each in page if each.created_at]
+            if len(times) < len(page):
+                continue  # how far the page reaches back is not known
+            first, last = max(times), min(times)
+            pages_left = (last - oldest).total_seconds() / max((first - last).total_seconds(), 1.0)
+            if unseen <= pages_left or last < oldest:
+                break
         return seen
 
     async def record(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
@@ -159,20 +177,33 @@ class Poller(Stage):
             metrics.cost_usd.labels(label).inc(float(sighting.bill.cost_usd))
             metrics.saving_usd.labels(label).inc(float(sighting.bill.saving_usd))
 
-    async def unstick(self, lease: Lease, watched: Watched) -> None:
-        """A batch past its expiry and grace: cancel it, and when that does not end it, close it here (W1, W3)."""
-        fresh = await self.client.retrieve(watched.provider_batch_id)
+    async def unstick(self, lease: Lease, watched: Watched, *, account_answers: bool) -> None:
+        """A batch past its expiry and grace: cancel it, and when that does not end it, close it here (W1, W3).
+
+        One that the provider does not know is closed past both graces; much later when the account knows none of
+        ours, for then the key may be another account's.
+        """
+        lease.progress()
+        try:
+            fresh = await self.client.retrieve(watched.provider_batch_id)
+        except ProviderMissing:
+            graces = self.settings.stuck_grace_seconds + self.settings.cancel_grace_seconds
+            if watched.overdue_seconds > graces + (0.0 if account_answers else ACCOUNT_GRACE_SECONDS):
+                await self.abandon(lease, watched, gone=True)
+                return
+            raise
+        lease.progress()
         if is_terminal(fresh.status):
             return  # the next round records it
         if watched.cancelling_seconds is None:
             log.error("batch.stuck", batch=str(watched.id), provider_batch=fresh.id, status=fresh.status)
-            lease.require()
             await self.client.cancel(watched.provider_batch_id)
             await self.store.request_cancel(lease, watched.id)
-        elif (
-            watched.cancelling_seconds > self.settings.cancel_grace_seconds
-            and not watched.abandoned
-            and await self.store.abandon(lease, watched.id)
-        ):
+        elif watched.cancelling_seconds > self.settings.cancel_grace_seconds and not watched.abandoned:
+            await self.abandon(lease, watched, gone=False)
+
+    async def abandon(self, lease: Lease, watched: Watched, *, gone: bool) -> None:
+        """Close a batch here, so that its requests go again; that they may be paid twice is counted."""
+        if await self.store.abandon(lease, watched.id, gone=gone):
             metrics.duplicates.labels("abandoned").inc(watched.requests)
-            log.error("batch.abandoned", batch=str(watched.id), requests=watched.requests)
+            log.error("batch.abandoned", batch=str(watched.id), requests=watched.requests, gone=gone)

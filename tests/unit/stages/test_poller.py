@@ -1,0 +1,118 @@
+# ruff: noqa: ARG002 - the fakes take what the real ones take
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from penstock.core.batch import ProviderBatch
+from penstock.core.errors import ProviderMissing, ProviderUnavailable
+from penstock.core.lane import LaneKey
+from penstock.postgres.database import Held
+from penstock.postgres.poller_store import PollerStore, Sighting, Watched
+from penstock.provider.client import ProviderClient
+from penstock.settings import PollerSettings
+from penstock.stages import poller as module
+from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.poller import ACCOUNT_GRACE_SECONDS, Poller
+
+NOW = datetime.now(UTC)
+GRACES = PollerSettings().stuck_grace_seconds + PollerSettings().cancel_grace_seconds
+
+
+def watched(name: str, overdue_seconds: float = -1.0) -> Watched:
+    key = LaneKey("account", "/v1/responses", "gpt-4o", "24h")
+    return Watched(uuid.uuid4(), key, 3, name, "in_progress", NOW, 1.0, overdue_seconds, None, abandoned=False)
+
+
+class FakeStore(PollerStore):
+    """What the poller would write."""
+
+    def __init__(self, batches: Sequence[Watched]) -> None:
+        self.batches = batches
+        self.abandoned: list[tuple[uuid.UUID, bool]] = []
+        self.cancelled: list[uuid.UUID] = []
+
+    async def watched(self, account: str) -> list[Watched]:
+        return list(self.batches)
+
+    async def record(self, lease: Held, sightings: Sequence[Sighting]) -> set[uuid.UUID]:
+        return set()
+
+    async def request_cancel(self, lease: Held, batch_id: uuid.UUID) -> None:
+        self.cancelled.append(batch_id)
+
+    async def abandon(self, lease: Held, batch_id: uuid.UUID, *, gone: bool) -> bool:
+        self.abandoned.append((batch_id, gone))
+        return True
+
+
+class FakeClient(ProviderClient):
+    """An account whose list is empty; batches named so are missing or fail."""
+
+    def __init__(self) -> None:
+        self.retrieved: list[str] = []
+
+    async def page(self, after: str | None) -> tuple[list[ProviderBatch], str | None]:
+        return [], None
+
+    async def retrieve(self, provider_batch_id: str) -> ProviderBatch:
+        self.retrieved.append(provider_batch_id)
+        if provider_batch_id.startswith("missing"):
+            raise ProviderMissing("batches.retrieve", "")
+        if provider_batch_id.startswith("failing"):
+            raise ProviderUnavailable("batches.retrieve", "")
+        return ProviderBatch(provider_batch_id, "in_progress", NOW, None, None, None, (), {}, 0, 0, 0)
+
+    async def cancel(self, provider_batch_id: str) -> None:
+        if provider_batch_id.startswith("kept"):
+            raise ProviderUnavailable("batches.cancel", "")
+
+
+class FakeKeeper:
+    async def standing(self, name: str, current: Lease | None) -> Lease:
+        return Lease(name, 1, 60.0, float("inf"), time.monotonic())
+
+
+def poller_of(*batches: Watched) -> tuple[Poller, FakeStore, FakeClient]:
+    store, client, keeper = FakeStore(batches), FakeClient(), cast("LeaseKeeper", cast("Any", FakeKeeper()))
+    return Poller(asyncio.Event(), PollerSettings(), "account", store, client, keeper, str), store, client
+
+
+async def test_stragglers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CALLS_PER_ROUND", 2)
+    poller, _, client = poller_of(*(watched(each) for each in "abcde"))
+    for _ in range(5):
+        await poller.round()
+    assert "".join(client.retrieved) == "abcdeabcde"
+
+
+async def test_failures_keep_no_batch_from_being_seen_in_the_end() -> None:
+    poller, _, client = poller_of(*(watched(each) for each in ("failing-1", "failing-2", "failing-3", "good")))
+    await poller.guarded_round()
+    await poller.round()
+    assert client.retrieved[3] == "good"
+
+
+async def test_a_batch_that_cannot_be_cancelled_holds_up_no_other() -> None:
+    kept, other = watched("kept", GRACES + 1), watched("other", GRACES + 1)
+    poller, store, _ = poller_of(kept, other)
+    await poller.round()
+    assert store.cancelled == [other.id]
+
+
+async def test_a_batch_that_the_provider_forgot_is_abandoned_past_both_graces() -> None:
+    late, early = watched("missing-1", GRACES + 1), watched("missing-2", GRACES - 1)
+    poller, store, _ = poller_of(late, early, watched("good"))
+    await poller.round()
+    assert store.abandoned == [(late.id, True)]
+
+
+async def test_with_a_key_that_knows_none_of_our_batches_they_are_kept_for_longer() -> None:
+    late, later = watched("missing-1", GRACES + 1), watched("missing-2", GRACES + ACCOUNT_GRACE_SECONDS + 1)
+    poller, store, _ = poller_of(late, later)
+    await poller.round()
+    assert store.abandoned == [(later.id, True)]
