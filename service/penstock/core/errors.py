@@ -4,6 +4,7 @@ PenstockError
 ├── ConfigurationError      exit at start, naming the variable and its mend
 ├── RejectedMessage         the message becomes a dead letter
 ├── UnknownFormat           stored by a newer version: leave it alone, report it
+├── Unreadable              a partition's records cannot be decoded: halt that partition
 ├── Superseded              somebody else won (lease, epoch, position): drop the work, start again
 ├── Halted                  data is at risk: this one thing stops, loudly, until an operator resumes it
 └── ProviderError           mapped once at the provider's boundary
@@ -39,6 +40,10 @@ class RejectedMessage(PenstockError):
 
 class UnknownFormat(PenstockError):
     """A stored record carries a format number this version does not know."""
+
+
+class Unreadable(PenstockError):
+    """Records that no client can decode: a corrupt batch, a missing codec, a header's name that is not UTF-8."""
 
 
 class Superseded(PenstockError):

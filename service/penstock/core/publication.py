@@ -1,5 +1,6 @@
 """The records of a decided batch, in the order of its requests: results, and dead letters where that is the outcome."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,9 @@ from penstock.core.result import (
 )
 from penstock.core.window import Part
 
+RECORD_BYTES = 1024 * 1024
+"""Kafka's default `max.message.bytes`, for a topic whose own limit is not known."""
+OWN_HEADERS = ("penstock-", "penstock.")
 KEY_BYTES_MAX = 64 * 1024
 RECORD_OVERHEAD_BYTES = 512
 """What the record's frame takes beside key, value and headers."""
@@ -102,7 +106,7 @@ class Publication:
         value = self.value(manifest, index, position, outcome)
         headers = result_headers(manifest, index, batch_headers)
         key = manifest.keys[index]
-        limit = self.limits[topic]
+        limit = self.limits.get(topic, RECORD_BYTES)
         if not may_overflow(len(value), limit) or record_bytes(key, value, headers) <= limit:
             return Record(topic, key, value, headers)
         reason = f"The result has {len(value)} bytes, more than {topic} takes; the provider's file keeps it."
@@ -127,9 +131,15 @@ class Publication:
     def dead_letter(self, manifest: Manifest, index: int, code: str, value: bytes, headers: Headers) -> Record:
         """A dead letter, cut to what its topic takes."""
         key = manifest.keys[index]
-        if record_bytes(key, value, headers) > self.limits[self.dead_letter_topic]:
-            value, more = truncated(value)
+        limit = self.limits.get(self.dead_letter_topic, RECORD_BYTES)
+        if record_bytes(key, value, headers) > limit:
+            value, more = truncated(value, limit // 2)
             headers = [*headers, *more]
+        if record_bytes(key, value, headers) > limit:
+            headers = [each for each in headers if each[0].startswith(OWN_HEADERS)]
+        if record_bytes(key, value, headers) > limit and key is not None:
+            headers = [*headers, ("penstock.truncated.key.sha256", hashlib.sha256(key).hexdigest().encode())]
+            key = None
         return Record(self.dead_letter_topic, key, value, headers, code)
 
 

@@ -112,9 +112,9 @@ def dead_letter_headers(
     ]
 
 
-def truncated(value: bytes) -> tuple[bytes, list[tuple[str, bytes | None]]]:
+def truncated(value: bytes, room_bytes: int = DEAD_LETTER_VALUE_BYTES) -> tuple[bytes, list[tuple[str, bytes | None]]]:
     """A value too large for its topic: its first bytes, and headers with its size and SHA-256."""
-    return value[:DEAD_LETTER_VALUE_BYTES], [
+    return value[: min(room_bytes, DEAD_LETTER_VALUE_BYTES)], [
         ("penstock.truncated.bytes", str(len(value)).encode()),
         ("penstock.truncated.sha256", hashlib.sha256(value).hexdigest().encode()),
     ]

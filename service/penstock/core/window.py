@@ -136,8 +136,16 @@ def tokens_of_window(enqueued_tokens_max: int | None, factor: float) -> int | No
     return max(1, int(enqueued_tokens_max / 4 / factor))
 
 
-def fill(chunks: Sequence[ChunkSummary], limits: WindowLimits, sizes_of: SizesOf) -> list[Sealed]:
+WINDOWS_PER_SEAL = 16
+"""Windows that one transaction seals of a lane at most; the next round goes on."""
+
+
+def fill(
+    chunks: Sequence[ChunkSummary], limits: WindowLimits, sizes_of: SizesOf, windows_max: int | None = None
+) -> list[Sealed]:
     """Cut the chunks, in order, into full windows; the last one may be partly filled and has reason AGE.
+
+    With ``windows_max`` it stops after so many full windows.
 
     Every window takes at least one request, so that one request over a limit goes alone rather than never (S2).
     """
@@ -154,6 +162,8 @@ def fill(chunks: Sequence[ChunkSummary], limits: WindowLimits, sizes_of: SizesOf
     for chunk in chunks:
         first, left = chunk.taken, chunk.left
         while left.requests:
+            if len(windows) == windows_max:
+                return windows
             over = limits.broken_by(size.plus(left))
             if over is None:
                 parts.append(Part(chunk.id, first, left.requests))
@@ -199,7 +209,7 @@ def seal(
         age_max_seconds: the age at which an unfinished window is sealed.
         flush: seal the unfinished window whatever its age.
     """
-    windows = fill(chunks, limits, sizes_of)
+    windows = fill(chunks, limits, sizes_of, WINDOWS_PER_SEAL)
     if not windows or windows[-1].reason is not SealReason.AGE:
         return windows
     last = windows[-1]

@@ -98,6 +98,10 @@ class RequestConsumer:
         )
         return polled
 
+    async def poll_one(self, partition: TopicPartition) -> None:
+        """Fetch from one partition alone, to see whether its records can be read."""
+        await self.consumer.getmany(partition, timeout_ms=1000, max_records=1)
+
     def seek(self, partition: TopicPartition, position: int) -> None:
         """Read on from a position; what was fetched from elsewhere is dropped."""
         self.consumer.seek(partition, position)

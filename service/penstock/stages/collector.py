@@ -55,7 +55,10 @@ class Spooled:
     """A batch's files on this disk, and where each position's line lies."""
 
     paths: list[Path]
+    file_ids: list[str]
     lines: Reconciliation
+    lost: bool = False
+    """A file that the provider named is gone for good: what it held is paid for again."""
 
 
 @dataclass(slots=True)
@@ -86,16 +89,19 @@ class Collector:
         Raises:
             ProviderError: a file cannot be had, or is not whole, now.
         """
-        spooled = Spooled([], Reconciliation(locate(batch.parts), batch.size.requests))
+        spooled = Spooled([], [], Reconciliation(locate(batch.parts), batch.size.requests))
+        sizes = {file_id: await self.file_bytes(file_id) for file_id in await self.file_ids(batch)}
+        spooled.lost = None in sizes.values()
         async with AsyncExitStack() as stack:
-            for file_id in await self.file_ids(batch):
-                size_bytes = await self.file_bytes(file_id)
+            # One taking for both files: with one after the other, two batches could wait for each other for ever.
+            await stack.enter_async_context(self.spool.downloads.take(sum(filter(None, sizes.values()))))
+            for file_id, size_bytes in sizes.items():
                 if size_bytes is None:
                     continue
-                await stack.enter_async_context(self.spool.downloads.take(size_bytes))
                 path = self.spool.path(f"{batch.id.hex}-{len(spooled.paths)}.jsonl")
                 stack.callback(path.unlink, missing_ok=True)
                 spooled.paths.append(path)
+                spooled.file_ids.append(file_id)
                 await self.download(file_id, path, size_bytes, lease)
                 await self.read(spooled, len(spooled.paths) - 1, lease)
             lines = spooled.lines
@@ -116,6 +122,7 @@ class Collector:
                 raise
             log.error("file.gone", file=file_id)  # noqa: TRY400 - the provider's words say it all
             return None
+        self.suspicions.pop(f"missing/{file_id}", None)
         return size_bytes
 
     def proven(self, missing: str) -> bool:
@@ -126,17 +133,18 @@ class Collector:
     async def file_ids(self, batch: BatchRow) -> list[str]:
         """The batch's output and error file.
 
-        A completed batch without any file is odd: it is asked again before all its lines are taken as missing.
+        One that had none when its end was seen may have it now. A completed batch without any file is odd: it is
+        asked again for a while before all its lines are taken as missing.
 
         Raises:
             ProviderUnavailable: it may still get them.
         """
         known = [each for each in (batch.output_file_id, batch.error_file_id) if each]
-        if known or batch.provider_status != "completed" or batch.provider_batch_id is None:
+        if len(known) == 2 or batch.provider_batch_id is None:  # noqa: PLR2004 - output and error file
             return known
         fresh = await self.client.retrieve(batch.provider_batch_id)
         known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
-        if not known and not self.proven(batch.provider_batch_id):
+        if not known and batch.provider_status == "completed" and not self.proven(batch.provider_batch_id):
             raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
         return known
 
@@ -197,6 +205,8 @@ class Collector:
             decision = decide(kinds, attempts, policy.attempts_max, expired)
             if spooled:
                 await self.learn(batch, spooled)
+            if spooled and spooled.lost:
+                metrics.duplicates.labels("file_lost").inc(spooled.lines.missing)
         await self.store.decide(lease, batch, new_id(), decision, partial(self.another_try, batch, decision, lease))
         self.count(batch, decision)
         return True
@@ -235,7 +245,7 @@ class Collector:
                 requeue = open_chunks.setdefault(key, Requeue(manifest, attempt + failed))
                 if requeue.add(manifest, lines, part.first + index):
                     yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.attempt)
-            lease.progress()
+            lease.touch()
         for requeue in open_chunks.values():
             if requeue.lines:
                 yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.attempt)
@@ -304,8 +314,7 @@ class Collector:
                 if kinds[start + index] == Kind.SUCCESS:
                     tokens += manifest.tokens[part.first + index]
             start += part.requests
-        if batch.input_tokens:
-            await self.store.calibrate(batch.key.account, batch.key.model, tokens, batch.input_tokens)
+        await self.store.calibrate(batch.key.account, batch.key.model, tokens, batch.input_tokens)
         probing = kinds.count(Kind.OWN_FAILURE) * 2 > len(kinds)
         await self.store.set_probing(batch.lane_id, probing=probing)
 

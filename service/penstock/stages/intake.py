@@ -14,6 +14,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from penstock.core.errors import Unreadable
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
 from penstock.kafka.request_consumer import RequestConsumer
@@ -99,17 +100,23 @@ class Intake(Stage):
                 self.storing.append(asyncio.create_task(self.store_polled(self.consumer, polled, spans, before)))
             while self.storing and (self.drain.is_set() or not polled.count or len(self.storing) >= IN_FLIGHT_MAX):
                 await self.storing.pop(0)
-        except NoOffsetForPartitionError:
-            await self.discard("not_sought")  # the client looked before we could seek
-        except OffsetOutOfRangeError as error:
-            await self.discard("out_of_range")
-            await self.halt_out_of_range(error)
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError, Unreadable) as error:
+            return await self.recover(error)
         except BaseException as error:
             await self.discard(type(error).__name__)
             if isinstance(error, KafkaError) and self.failures:
                 await self.drop_consumer()  # a client can be beyond repair
             raise
         return 0.0
+
+    async def recover(self, error: Exception) -> float:
+        """Halt what cannot be read, and that alone; returns the pause before the next round."""
+        await self.discard(type(error).__name__)
+        if isinstance(error, OffsetOutOfRangeError):
+            await self.halt_out_of_range(error)
+        elif isinstance(error, Unreadable):
+            await self.isolate()
+        return POLL_SECONDS  # NoOffsetForPartitionError: the client looked before we could seek
 
     async def join(self) -> bool:
         """Make a consumer and join the group, which may take a rebalance; False when the drain came first."""
@@ -141,7 +148,7 @@ class Intake(Stage):
                 int((self.settings.bytes_max - polled.size_bytes) / self.record_bytes) + 1,
             )
             left = POLL_SECONDS if ends_at is None else max(0.0, min(POLL_SECONDS, ends_at - time.monotonic()))
-            fresh = await consumer.poll(room, left)
+            fresh = await self.poll(consumer, room, left)
             if consumer.assignments != self.seen_assignments:
                 return None
             count = sum(map(len, fresh.values()))
@@ -158,6 +165,37 @@ class Intake(Stage):
             if count < self.settings.requests_max * TRICKLE_SHARE:
                 await asyncio.sleep(min(TRICKLE_SECONDS, max(0.0, ends_at - time.monotonic())))
         return polled
+
+    async def poll(self, consumer: RequestConsumer, records: int, seconds: float) -> dict[TopicPartition, list[Any]]:
+        """Some records.
+
+        Raises:
+            Unreadable: some partition's records cannot be decoded, which passes by no further try.
+        """
+        try:
+            return await consumer.poll(records, seconds)
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError | TimeoutError) or getattr(error, "retriable", False):
+                raise
+            raise Unreadable(type(error).__name__) from error
+
+    async def isolate(self) -> None:
+        """Poll partitions one by one, and halt those whose records cannot be read: the others go on."""
+        consumer = self.consumer
+        if consumer is None:
+            return
+        await self.reset(consumer, "unreadable")
+        for partition, mine in list(self.assigned.items()):
+            try:
+                await consumer.poll_one(partition)
+            except Exception as error:
+                if isinstance(error, OSError | TimeoutError) or getattr(error, "retriable", False):
+                    raise
+                reason = f"the records from {mine.handed_on} cannot be read: {type(error).__name__}"
+                await self.halt(partition, mine.place, reason)
+        self.seen_assignments = None  # polling has moved positions
 
     def hand_on(self, polled: Polled) -> dict[Place, Span]:
         """The spans of a gathering: from what was handed on before, to past its last record (I2)."""
@@ -243,6 +281,8 @@ class Intake(Stage):
             source = Source(cluster.id, partition.topic, place.topic_id)
             if (reason := halt_reason(partition, stand, committed.get(partition))) or stand is None:
                 await self.halt(partition, place, reason or "no position")
+                # Paused, but with a position: without one the client would look for it and fail every poll.
+                consumer.seek(partition, stand.position if stand else 0)
                 continue
             consumer.seek(partition, stand.position)
             self.assigned[partition] = Assigned(place, source, stand.position)

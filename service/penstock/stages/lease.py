@@ -55,6 +55,10 @@ class Lease:
         self.progressed_at = time.monotonic()
         self.require()
 
+    def touch(self) -> None:
+        """The work moved, inside a transaction that has locked the lease: nobody can take it before its end."""
+        self.progressed_at = time.monotonic()
+
     def worth_renewing(self, now: float) -> bool:
         """Whether the work moves and is inside its time."""
         return not self.lost and now < self.ends_at and now - self.progressed_at < self.seconds * STALL_FACTOR
@@ -83,9 +87,14 @@ class LeaseKeeper(Stage):
 
     async def release(self, lease: Lease) -> None:
         """Give a lease back."""
-        self.leases.pop(lease.name, None)
-        lease.lost = True
+        self.forget(lease)
         await self.store.release_lease(lease)
+
+    def forget(self, lease: Lease) -> None:
+        """Stop renewing a lease; a newer one of the same name is not meant."""
+        lease.lost = True
+        if self.leases.get(lease.name) is lease:
+            del self.leases[lease.name]
 
     @asynccontextmanager
     async def holding(self, lease: Lease) -> AsyncIterator[Lease]:
@@ -118,4 +127,6 @@ class LeaseKeeper(Stage):
         if current is not None and current.held:
             current.progress()
             return current
+        if current is not None:
+            self.forget(current)  # renewed further by the keeper, it would shut everybody out
         return await self.acquire(name)

@@ -54,8 +54,11 @@ class Sealer(Stage):
 
     async def round(self) -> float:
         """Seal what is due."""
-        if not self.census.newest:
-            return ROUND_SECONDS  # a replica with newer limits seals
+        if not self.census.newest:  # a replica with newer limits seals
+            if self.lease is not None:
+                await self.keeper.release(self.lease)
+                self.lease = None
+            return ROUND_SECONDS
         self.lease = await self.keeper.standing("sealer", self.lease)
         if self.lease is None:
             return ROUND_SECONDS * 4

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,7 +19,7 @@ from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartiti
 from penstock.core.batch import BatchState
 from penstock.core.chunk import Manifest, read_lines
 from penstock.core.decision import Decision, Outcome
-from penstock.core.errors import Halted, ProviderError, UnknownFormat
+from penstock.core.errors import Halted, PenstockError, ProviderError, Superseded
 from penstock.core.ledger import LedgerRecord, encode_ledger
 from penstock.core.publication import Publication, may_overflow, shared_headers
 from penstock.core.retry import CALL
@@ -32,12 +32,17 @@ from penstock.postgres.publisher_store import PublisherStore
 from penstock.settings import KafkaSettings, PublisherSettings
 from penstock.stages.collector import Collector, Spooled
 from penstock.stages.lease import Lease
+from penstock.stages.stage import describe as describe_error
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
 
 SLICE = 500
-"""Positions built at a time, off the loop."""
+SLICE_BYTES = 8 * 1024 * 1024
+"""Positions and bytes of results that are built at a time, off the loop."""
+PASSING = (ProviderError, OSError, PenstockError)
+"""Why a batch may not be decided now."""
+REFUSED_BY_TOPIC = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
 
 
 @dataclass(slots=True)
@@ -132,7 +137,12 @@ class SlotSession:
         return patience is None or time.monotonic() >= patience.until
 
     async def work(self, batch_id: uuid.UUID) -> bool:
-        """Decide and publish one batch; one that cannot go on now waits, and the slot goes on."""
+        """Decide and publish one batch; returns whether it is finished.
+
+        One that cannot be decided now waits, and the slot goes on. Any failure while it is published ends the session:
+        what was committed stands in the ledger alone (P1). The batch waits then, too, and is not the first again.
+        """
+        publishing = False
         try:
             batch = await self.tools.collector.store.load(batch_id)
             async with self.files(batch) as spooled:
@@ -140,33 +150,39 @@ class SlotSession:
                     if not await self.tools.collector.decide(self.lease, batch, spooled):
                         return False
                     batch = await self.tools.collector.store.load(batch_id)
+                publishing = True
                 await self.publish(batch, spooled)
-        except (ProviderError, OSError, UnknownFormat) as error:
-            if self.open or isinstance(error, ConnectionError):
-                raise  # what was sent of an unfinished transaction must not be committed with the next batch
-            patience = self.tools.patience.setdefault(batch_id, Patience())
-            patience.failures += 1
-            delay = CALL.delay_seconds(patience.failures, 0.5)
-            patience.until = time.monotonic() + delay
-            log.warning("batch.waits", batch=str(batch_id), error=str(error)[:300], seconds=round(delay))
-            return False
-        except (UnknownTopicOrPartitionError, TopicAuthorizationFailedError) as error:
-            metrics.batches_parked.inc()
-            log.error("batch.parked", batch=str(batch_id), error=type(error).__name__)  # noqa: TRY400 - no trace helps
-            await self.store.park(self.lease, batch_id, type(error).__name__)
-            raise  # the transaction is spoilt: a new session goes on with the other batches
-        except RecordTooLarge:
-            self.tools.refused_sizes.add(batch_id)
+        except (Halted, Superseded):
             raise
+        except Exception as error:
+            self.wait(batch_id, error)
+            if isinstance(error, REFUSED_BY_TOPIC):
+                metrics.batches_parked.inc()
+                reason = type(error).__name__
+                log.error("batch.parked", batch=str(batch_id), error=reason)  # noqa: TRY400 - no trace helps
+                await self.store.park(self.lease, batch_id, reason)
+            if isinstance(error, RecordTooLarge):
+                self.tools.refused_sizes.add(batch_id)
+            if publishing or not isinstance(error, PASSING):
+                raise
+            return False
         self.tools.patience.pop(batch_id, None)
         self.tools.refused_sizes.discard(batch_id)
         return True
+
+    def wait(self, batch_id: uuid.UUID, error: Exception) -> None:
+        """Let a batch wait, longer each time."""
+        patience = self.tools.patience.setdefault(batch_id, Patience())
+        patience.failures += 1
+        delay = CALL.delay_seconds(patience.failures, 0.5)
+        patience.until = time.monotonic() + delay
+        log.warning("batch.waits", batch=str(batch_id), error=describe_error(error), seconds=round(delay))
 
     @asynccontextmanager
     async def files(self, batch: BatchRow) -> AsyncIterator[Spooled | None]:
         """The batch's files in the spool; None when it has or needs none."""
         local = batch.key.dead or batch.verdict is not None or batch.abandoned
-        refused = batch.provider_status == "failed" and not batch.output_file_id
+        refused = batch.provider_status == "failed" and not (batch.output_file_id or batch.error_file_id)
         if local or refused:
             yield None
             return
@@ -180,9 +196,6 @@ class SlotSession:
         position = record.next_position if record else 0
         if spooled is not None:
             decision = await self.tools.collector.revise(self.lease, batch, decision, spooled, position)
-        for topic in self.tools.limits:
-            with suppress(UnknownTopicOrPartitionError):  # matters only to a batch that has results for it
-                await self.producer.partitions_of(topic)
         with ExitStack() as stack:
             publication = self.publication(batch, decision, spooled, stack)
             while position < batch.size.requests and decision.finals:
@@ -199,7 +212,6 @@ class SlotSession:
         files = [os.open(path, os.O_RDONLY) for path in spooled.paths] if spooled else []
         for file in files:
             stack.callback(os.close, file)
-        file_ids = [each for each in (batch.output_file_id, batch.error_file_id) if each]
         limits = self.tools.limits
         if batch.id in self.tools.refused_sizes:
             limits = {topic: min(limit, 128 * 1024) for topic, limit in limits.items()}
@@ -212,7 +224,7 @@ class SlotSession:
 
         def place_of(position: int) -> tuple[str, int]:
             found = spooled.lines.found(position) if spooled else None
-            return (file_ids[found.file], found.start) if found else ("", 0)
+            return (spooled.file_ids[found.file], found.start) if spooled and found else ("", 0)
 
         return Publication(decision, line_of, place_of, self.tools.kafka.dead_letter_topic, limits)
 
@@ -236,8 +248,13 @@ class SlotSession:
         latencies: list[float] = []
         dead: Counter[str] = Counter()
         async for manifest, part, start, lines in self.parts(batch, spooled, publication, position):
+            for topic in {
+                *manifest.result_topics[part.first : part.first + part.requests],
+                publication.dead_letter_topic,
+            }:
+                await self.producer.partitions_of(topic)
             while position < start + part.requests:
-                last = min(position + SLICE, start + part.requests)
+                last = slice_end(position, start + part.requests, spooled)
                 built = await asyncio.to_thread(
                     publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
                 )
@@ -263,6 +280,7 @@ class SlotSession:
         metrics.result_latency.observe_many(batch.key.endpoint, (max(0.0, each) for each in latencies))
         for reason, count in dead.items():
             metrics.dead_letters_published.labels(reason).inc(count)
+        self.ledger[batch.id] = LedgerRecord(batch.id, decision_id, position)
         await self.store.record(self.lease, batch.id, position)
         return position
 
@@ -347,3 +365,16 @@ class SlotSession:
         await self.write_ledger([(batch_id.hex.encode(), None) for batch_id in due])
         await self.commit()
         await self.store.mark_ledger_cleared(self.lease, due)
+
+
+def slice_end(position: int, end: int, spooled: Spooled | None) -> int:
+    """The position after those that are built next: so many, or so many bytes, and at least one."""
+    last = min(position + SLICE, end)
+    if spooled is None:
+        return last
+    room = SLICE_BYTES
+    for each in range(position, last):
+        room -= spooled.lines.lengths[each]
+        if room < 0:
+            return max(each, position + 1)
+    return last

@@ -8,7 +8,7 @@ from penstock.core.decision import FORMAT, Decision, Outcome
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
 from penstock.core.publication import KEY_BYTES_MAX, Publication, Record, may_overflow, record_bytes, shared_headers
-from penstock.core.result import DEAD_LETTER_VALUE_BYTES, HEADERS_BYTES_MAX
+from penstock.core.result import HEADERS_BYTES_MAX
 from penstock.core.window import Part
 from tests.unit.core.test_chunk import manifest_of
 
@@ -102,9 +102,24 @@ def test_a_result_that_just_fits_is_published() -> None:
 def test_a_dead_letter_too_large_for_its_topic_is_cut() -> None:
     large = [b"x" * 300_000] * 4
     (found,) = records(publication(Outcome.DEAD_LETTER, dead_max=100_000), lines=large)
-    assert len(found.value) == DEAD_LETTER_VALUE_BYTES
+    assert len(found.value) == 50_000
     assert dict(found.headers)["penstock.truncated.bytes"] == b"300000"
     assert record_bytes(found.key, found.value, found.headers) <= 100_000
+
+
+def test_a_dead_letter_whose_key_and_headers_fit_no_topic_keeps_what_says_where_it_came_from() -> None:
+    decided = publication(Outcome.DEAD_LETTER, dead_max=10_000)
+    chunk = manifest_of(list(LINES))
+    chunk.reasons = [("invalid_json", "No JSON.")] * 4
+    chunk.keys = [b"k" * 20_000] * 4
+    chunk.headers = [[("theirs", b"h" * 20_000)] for _ in range(4)]
+    (found,) = decided.records(chunk, PART, START, START, START + 1, [b"x" * 30_000] * 4, [])
+    names = dict(found.headers)
+    assert found.key is None
+    assert "theirs" not in names
+    assert names["penstock.truncated.bytes"] == b"30000"
+    assert {"penstock.origin.offset", "penstock.error.code", "penstock.truncated.key.sha256"} <= names.keys()
+    assert record_bytes(found.key, found.value, found.headers) <= 10_000
 
 
 def test_what_cannot_overflow_fits_with_the_longest_key_and_headers() -> None:

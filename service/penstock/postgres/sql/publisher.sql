@@ -1,7 +1,7 @@
 -- name: slots_with_work
-SELECT b.slot, min(b.ended_at) AS since FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
-WHERE b.state IN ('ended', 'decided') AND b.parked_reason IS NULL AND l.halted_reason IS NULL
-GROUP BY b.slot
+SELECT slot, min(ended_at) AS since FROM batch
+WHERE state IN ('ended', 'decided') AND parked_reason IS NULL
+GROUP BY slot
 UNION ALL
 SELECT slot, min(published_at) FROM batch
 WHERE published_at IS NOT NULL AND ledger_cleared_at IS NULL
@@ -10,9 +10,9 @@ GROUP BY slot
 ORDER BY since;
 
 -- name: slot_batches
-SELECT b.id, b.state FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
-WHERE b.slot = $1 AND b.state IN ('ended', 'decided') AND b.parked_reason IS NULL AND l.halted_reason IS NULL
-ORDER BY b.ended_at, b.id;
+SELECT id, state FROM batch
+WHERE slot = $1 AND state IN ('ended', 'decided') AND parked_reason IS NULL
+ORDER BY ended_at, id;
 
 -- name: batches_of_ledger
 SELECT id, state, decision_id, requests, next_position FROM batch WHERE id = ANY($1::uuid[]);

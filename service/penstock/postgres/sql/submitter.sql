@@ -71,7 +71,8 @@ SELECT
     b.input_tokens, b.output_tokens, b.abandoned_at IS NOT NULL AS abandoned, b.verdict_code, b.verdict_message,
     b.decision_id, b.finals, b.next_position, b.sealed_at, b.submitted_at, b.ended_at, b.decided_at, b.deadline_at,
     b.cost_usd, b.saving_usd, l.account, l.endpoint, l.model, l.completion_window,
-    (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id WHERE f.root_id = b.root_id) AS creates
+    (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id
+     WHERE f.root_id = b.root_id AND coalesce(i.outcome, 'landed') IN ('landed', 'adopted')) AS creates
 FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id
 WHERE b.id = $1;
@@ -122,6 +123,7 @@ WHERE id = $1;
 UPDATE batch
 SET state = 'sealed', not_before = clock_timestamp() + make_interval(secs => $2), refusals = refusals + $3,
     file_id = CASE WHEN $4 THEN NULL ELSE file_id END, provider_batch_id = NULL, provider_status = NULL,
+    output_file_id = NULL, error_file_id = NULL, cancel_requested_at = NULL,
     provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL
 WHERE id = $1;
 
