@@ -5,14 +5,19 @@ defence, and so is what a test calls in its own process.
 """
 
 import json
+import re
 from collections.abc import Generator
 
 import pytest
 
 from tests.defences.switches import DEFENCES
+from tests.support.bridge import Bridge
 
 NOTICED = "noticed"
 """The property of a test that failed by an assertion of its own: what it saw."""
+BROKEN = "broken"
+"""The property of a test whose services met an error of programming: a switch that no longer fits proves nothing."""
+PROGRAMMING = re.compile(r"\b(?:Type|Attribute|Name|UnboundLocal|Import|Key|Index|Syntax)Error\b")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +42,17 @@ def pytest_runtest_makereport(
     """Tell failed assertions from errors of the harness."""
     if call.when == "call" and call.excinfo is not None and isinstance(call.excinfo.value, AssertionError):
         item.user_properties.append((NOTICED, summary(call.excinfo.value)))
+        if error := programming_error(getattr(item, "funcargs", {}).get("bridge")):
+            item.user_properties.append((BROKEN, error))
     return (yield)
+
+
+def programming_error(bridge: Bridge | None) -> str | None:
+    """The first error in the services' words that no scenario causes, only code that does not fit together."""
+    for service in bridge.services if bridge else ():
+        if found := PROGRAMMING.search(service.text()):
+            return f"{found[0]} in {service.log.name}"
+    return None
 
 
 def summary(error: AssertionError) -> str:

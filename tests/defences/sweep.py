@@ -1,6 +1,7 @@
 """`python -m tests.defences.sweep [NAME…]`: switch off each defence in turn; what is marked with it must fail.
 
-A failure counts only if it is an assertion of the test's own, or the checker's verdict. A sweep over all defences in
+A failure counts only if it is an assertion of the test's own, or the checker's verdict, and if no service met an error
+of programming: a switch that no longer fits the product breaks it, which proves nothing. A sweep over all defences in
 which each was missed writes docs/defences.md.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
-from tests.defences.plugin import NOTICED
+from tests.defences.plugin import BROKEN, NOTICED
 from tests.defences.switches import DEFENCES, Defence
 
 ROOT = Path(__file__).parents[2]
@@ -51,12 +52,14 @@ def run(name: str, report: Path) -> list[Seen]:
 
 def read(case: ET.Element) -> Seen:
     """One test of a report."""
-    noticed = next((each.get("value") for each in case.iter("property") if each.get("name") == NOTICED), None)
+    told = {each.get("name"): each.get("value") for each in case.iter("property")}
+    if BROKEN in told:
+        return Seen(case.get("name", ""), None, f"the switch does not fit the product any more: {told[BROKEN]}")
     if case.find("error") is not None:
         return Seen(case.get("name", ""), None, "an error of the harness")
     if case.find("failure") is None:
         return Seen(case.get("name", ""), None, "it passed")
-    return Seen(case.get("name", ""), noticed, "it failed, but not by an assertion of its own")
+    return Seen(case.get("name", ""), told.get(NOTICED), "it failed, but not by an assertion of its own")
 
 
 def missed(found: Sequence[Seen]) -> bool:

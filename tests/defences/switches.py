@@ -254,7 +254,7 @@ def forward_only(patch: Patch) -> None:
 def reconciliation(patch: Patch) -> None:
     """What the provider's files do not speak of is taken as answered."""
 
-    async def nothing(_: Collector, __: Any, ___: Decision, ____: Lease) -> AsyncIterator[tuple[NewChunk, float]]:
+    async def nothing(_: Collector, *__: object) -> AsyncIterator[tuple[NewChunk, float]]:
         never: tuple[tuple[NewChunk, float], ...] = ()
         for chunk in never:
             yield chunk
