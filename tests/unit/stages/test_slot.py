@@ -1,0 +1,73 @@
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from penstock.core.batch import BatchState
+from penstock.core.decision import Reconciliation
+from penstock.core.errors import ProviderUnavailable
+from penstock.stages.collector import Spooled
+from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
+
+
+class Session(SlotSession):
+    """A session whose batch fails where a test wants it to."""
+
+    def __init__(self, *, loading: Exception | None = None, publishing: Exception | None = None) -> None:
+        tools: Any = SimpleNamespace(
+            store=None,
+            patience={},
+            refused_sizes=set(),
+            collector=SimpleNamespace(store=SimpleNamespace(load=self.load)),
+        )
+        super().__init__(0, Any, Any, "test", tools)  # type: ignore[arg-type]  # nothing of them is used
+        self.loading = loading
+        self.publishing = publishing
+
+    async def load(self, _: uuid.UUID) -> Any:
+        if self.loading:
+            raise self.loading
+        return SimpleNamespace(state=BatchState.DECIDED)
+
+    @asynccontextmanager
+    async def files(self, _: Any) -> AsyncIterator[None]:
+        yield None
+
+    async def publish(self, *_: Any) -> None:
+        if self.publishing:
+            raise self.publishing
+
+
+BATCH = uuid.uuid4()
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), OSError("Multiple exceptions"), KeyError("topic")])
+async def test_any_failure_while_publishing_ends_the_session_and_the_batch_waits(error: Exception) -> None:
+    session = Session(publishing=error)
+    with pytest.raises(type(error)):
+        await session.work(BATCH)
+    assert not session.due(BATCH)
+
+
+async def test_a_batch_whose_files_cannot_be_had_now_waits_and_the_slot_goes_on() -> None:
+    session = Session(loading=ProviderUnavailable("files.content", "cut"))
+    assert await session.work(BATCH) is False
+    assert not session.due(BATCH)
+
+
+async def test_a_finished_batch_is_forgotten() -> None:
+    session = Session()
+    assert await session.work(BATCH) is True
+    assert session.tools.patience == {}
+
+
+def test_a_slice_is_bounded_in_requests_and_bytes_and_never_empty() -> None:
+    spooled = Spooled([], [], Reconciliation({}, 2000))
+    assert slice_end(0, 2000, None) == slice_end(0, 2000, spooled) == SLICE
+    assert slice_end(1900, 2000, spooled) == 2000
+    for position in (0, 1, 2):
+        spooled.lines.lengths[position] = SLICE_BYTES
+    assert slice_end(0, 2000, spooled) == 1
