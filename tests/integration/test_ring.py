@@ -9,7 +9,7 @@ from penstock.core.chunk import NewChunk, decode_lines
 from penstock.core.errors import Superseded
 from penstock.postgres.batch_row import ChunkReader
 from penstock.postgres.database import Database
-from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, JanitorStore, Ring
+from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, PORTION, JanitorStore, Ring
 from penstock.stages.lease import Lease
 from tests.support.rows import chunk_of, held, migrated, store
 
@@ -153,6 +153,22 @@ async def test_a_busy_table_is_tried_again_and_nothing_waits_long_for_it(databas
                 await JanitorStore(pool).turn(lease, PAYLOAD, 0.0)
             assert await ChunkReader(pool).payload(straggler.id) == straggler.lines
         await go_round(pool, lease, PAYLOAD)
+
+
+async def test_stragglers_go_forward_in_portions_and_one_that_is_busy_is_waited_for(database: str) -> None:
+    async with migrated(database) as pool:
+        lease, stragglers, moved = await held(pool, "janitor"), [chunk_of(1) for _ in range(PORTION + 3)], []
+        await store(pool, *stragglers)
+        last = await turns_of(pool, PAYLOAD) - 1
+        await go_round(pool, lease, PAYLOAD, last)
+        async with pool.pool.acquire() as connection, connection.transaction():
+            await connection.fetch("SELECT FROM chunk WHERE id = $1 FOR UPDATE", stragglers[0].id)
+            assert not await JanitorStore(pool).turn(lease, PAYLOAD, 0.0, lambda: moved.append(1))
+            assert await ChunkReader(pool).payload(stragglers[0].id) == stragglers[0].lines
+            assert await ChunkReader(pool).payload(stragglers[1].id) == stragglers[1].lines
+        assert len(moved) == 2
+        await go_round(pool, lease, PAYLOAD)
+        assert await kept(pool, PAYLOAD) == {last: {each.id for each in stragglers}}
 
 
 async def test_the_size_on_disk_does_not_grow_from_turn_to_turn(database: str) -> None:

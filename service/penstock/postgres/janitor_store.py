@@ -1,7 +1,7 @@
 """What the janitor clears away: payload and manifests by TRUNCATE, rows whose history is over."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from penstock.core.batch import BatchState
@@ -9,6 +9,8 @@ from penstock.postgres.database import Connection, Database, Held
 from penstock.telemetry.failpoint import failpoint
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+PORTION = 16
+"""Chunks copied forward in one transaction: of up to 8 MiB each."""
 
 
 class Ring(NamedTuple):
@@ -50,16 +52,55 @@ class JanitorStore:
         self.database = database
 
     @failpoint("janitor.turn")
-    async def turn(self, lease: Held, ring: Ring, turn_seconds: float) -> bool:
-        """Go on to the ring's next table when it is time; what is still needed of it is copied forward first."""
+    async def turn(
+        self, lease: Held, ring: Ring, turn_seconds: float, progress: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Go on to the ring's next table when it is time; what is still needed of it is copied forward first.
+
+        Nothing comes into the next table any more, so the copying needs no lock and goes in small transactions; what
+        they did stays done when the turn has to be tried again.
+
+        Args:
+            lease: of the janitor.
+            ring: the ring.
+            turn_seconds: how long a table is the current one.
+            progress: called after each portion.
+        """
         async with self.database.transaction(lease) as connection:
             row = await connection.row("lock_ring", ring.name, turn_seconds)
-            if row is None or not row["due"]:
+        if row is None or not row["due"]:
+            return False
+        current, following = row["turn"], (row["turn"] + 1) % row["turns"]
+        while await self.forward(lease, ring, following, current):
+            progress()
+        async with self.database.transaction(lease) as connection:
+            row = await connection.row("lock_ring", ring.name, turn_seconds)
+            if row is None or row["turn"] != current:
                 return False
-            following = (row["turn"] + 1) % row["turns"]
-            await self.empty(connection, ring, following, row["turn"])
+            await self.lock(connection, ring, following)
+            if await self.needed(connection, ring, following):
+                return False
+            await connection.raw.execute(f"TRUNCATE {ring.name}_{following}")
             await connection.execute("advance_ring", ring.name, following)
             return True
+
+    async def forward(self, lease: Held, ring: Ring, turn: int, current: int) -> int:
+        """Copy a portion of what is needed of a table to the current one; returns its chunks.
+
+        A chunk that somebody else has locked is left for later.
+        """
+        async with self.database.transaction(lease) as connection:
+            moved = await connection.raw.fetch(
+                f"UPDATE chunk SET {ring.column} = {current} WHERE id IN ("  # noqa: S608 - no outside text
+                f"SELECT id FROM chunk WHERE {ring.column} = {turn} AND {ring.needed} "
+                f"LIMIT {PORTION} FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"
+            )
+            await connection.raw.execute(
+                f"INSERT INTO {ring.name} (turn, chunk_id, {ring.body}) "  # noqa: S608 - no outside text
+                f"SELECT {current}, chunk_id, {ring.body} FROM {ring.name}_{turn} WHERE chunk_id = ANY($1)",
+                [each["id"] for each in moved],
+            )
+            return len(moved)
 
     @failpoint("janitor.truncate")
     async def truncate(self, lease: Held, ring: Ring) -> int:
@@ -80,19 +121,6 @@ class JanitorStore:
                     await connection.raw.execute(f"TRUNCATE {ring.name}_{turn}")
                     emptied += 1
         return emptied
-
-    async def empty(self, connection: Connection, ring: Ring, turn: int, current: int) -> None:
-        """Copy what is needed of a table to the current one, and empty it."""
-        await self.lock(connection, ring, turn)
-        wanted = f"SELECT id FROM chunk WHERE {ring.column} = {turn} AND {ring.needed}"  # noqa: S608 - no outside text
-        await connection.raw.execute(
-            f"INSERT INTO {ring.name} (turn, chunk_id, {ring.body}) "  # noqa: S608 - no outside text
-            f"SELECT {current}, chunk_id, {ring.body} FROM {ring.name}_{turn} WHERE chunk_id IN ({wanted})"
-        )
-        await connection.raw.execute(
-            f"UPDATE chunk SET {ring.column} = {current} WHERE {ring.column} = {turn} AND {ring.needed}"  # noqa: S608 - no outside text
-        )
-        await connection.raw.execute(f"TRUNCATE {ring.name}_{turn}")
 
     async def lock(self, connection: Connection, ring: Ring, turn: int) -> None:
         """Lock a table against readers, without making them wait long for us."""

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
 
 from penstock.core.batch import BatchState, ProviderBatch, is_terminal
-from penstock.core.errors import ProviderMissing
+from penstock.core.errors import ProviderError, ProviderMissing
 from penstock.core.identity import batch_of_file
-from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, JanitorStore, Owner
+from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, JanitorStore, Owner, Ring
 from penstock.provider.client import ProviderClient, ProviderFile
 from penstock.settings import JanitorSettings
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -51,45 +52,83 @@ class Janitor(Stage):
         self.history_seconds = history_seconds
         self.lease: Lease | None = None
         self.scanned_at: float | None = None
+        self.duplicates: set[str] = set()
+        self.kept_files = 0
 
     async def round(self) -> float:
         """Everything that is due."""
         self.lease = lease = await self.keeper.standing("janitor", self.lease)
         if lease is None:
             return self.settings.interval_seconds
-        await self.store.sweep(lease, self.history_seconds)
-        for ring, seconds in ((PAYLOAD, self.settings.payload_turn_seconds), (MANIFEST, self.history_seconds / 10)):
-            lease.progress()
-            await self.store.turn(lease, ring, seconds)
-            await self.store.truncate(lease, ring)
-        for leftover in await self.store.files_due(self.settings.file_grace_seconds):
-            for file_id in leftover.file_ids:
-                lease.progress()
-                await self.client.delete_file(file_id)
-            await self.store.mark_files_removed(lease, leftover.batch_id)
+        self.kept_files = 0
+        steps: list[Callable[[], Awaitable[None]]] = [
+            partial(self.store.sweep, lease, self.history_seconds),
+            partial(self.turn, lease, PAYLOAD, self.settings.payload_turn_seconds),
+            partial(self.turn, lease, MANIFEST, self.history_seconds / 10),
+            partial(self.remove_files, lease),
+        ]
         if self.scanned_at is None or time.monotonic() - self.scanned_at > SCAN_EVERY_SECONDS:
             self.scanned_at = time.monotonic()
-            await self.cancel_duplicates(lease)
-            await self.remove_orphans(lease)
+            steps += [partial(self.cancel_duplicates, lease), partial(self.remove_orphans, lease)]
+        errors = []
+        for step in steps:
+            try:
+                lease.progress()
+                await step()
+            except Exception as error:  # noqa: BLE001 - what one step meets is no reason to skip the others
+                errors.append(error)
+        if errors:
+            raise errors[0]
         self.progressed()
         return self.settings.interval_seconds
 
+    async def turn(self, lease: Lease, ring: Ring, seconds: float) -> None:
+        """Turn a ring when it is time, and empty what nobody needs."""
+        await self.store.turn(lease, ring, seconds, lease.progress)
+        await self.store.truncate(lease, ring)
+
+    async def remove_files(self, lease: Lease) -> None:
+        """Delete the provider files of published batches; one that cannot be deleted is tried again next time."""
+        for leftover in await self.store.files_due(self.settings.file_grace_seconds):
+            if all([await self.removed(lease, file_id) for file_id in leftover.file_ids]):
+                await self.store.mark_files_removed(lease, leftover.batch_id)
+
+    async def removed(self, lease: Lease, file_id: str) -> bool:
+        """Delete a file; whether it is gone. The first refusal of a round is logged."""
+        lease.progress()
+        try:
+            await self.client.delete_file(file_id)
+        except ProviderError as error:
+            if not self.kept_files:
+                log.warning("file.kept", file=file_id, error=str(error))
+            self.kept_files += 1
+            return False
+        return True
+
     async def cancel_duplicates(self, lease: Lease) -> None:
-        """Cancel batches of ours that another create of the same batch has made superfluous; each is counted."""
+        """Cancel batches of ours that another create of the same batch has made superfluous; each is counted once."""
         seen = await self.client.back_to(datetime.now(UTC) - SCAN_BACK)
-        mine = [(batch_id, each) for each in seen if (batch_id := self.batch_of(each)) and not is_terminal(each.status)]
+        mine = [
+            (batch_id, each)
+            for each in seen
+            if (batch_id := self.batch_of(each)) and not is_terminal(each.status) and each.status != "cancelling"
+        ]
         owners = await self.store.owners([batch_id for batch_id, _ in mine])
         for batch_id, each in mine:
             owner = owners.get(batch_id)
             if owner is None or not superfluous(owner, each.id):
                 continue
             lease.progress()
-            metrics.duplicates.labels("create").inc(owner.requests)
-            log.error("batch.duplicated", batch=str(batch_id), provider_batch=each.id, requests=owner.requests)
+            if each.id not in self.duplicates:
+                self.duplicates.add(each.id)
+                metrics.duplicates.labels("create").inc(owner.requests)
+                log.error("batch.duplicated", batch=str(batch_id), provider_batch=each.id, requests=owner.requests)
             try:
                 await self.client.cancel(each.id)
             except ProviderMissing:
                 continue
+            except ProviderError as error:
+                log.warning("duplicate.kept", provider_batch=each.id, error=str(error))
 
     def batch_of(self, batch: ProviderBatch) -> UUID | None:
         """The batch that a provider's batch of this deployment was made for."""
@@ -110,9 +149,8 @@ class Janitor(Stage):
                 found.append((batch_id, file))
         owners = await self.store.owners([batch_id for batch_id, _ in found])
         for file in orphans(found, owners):
-            lease.progress()
-            await self.client.delete_file(file.id)
-            metrics.orphans_removed.labels("file").inc()
+            if await self.removed(lease, file.id):
+                metrics.orphans_removed.labels("file").inc()
 
 
 def superfluous(owner: Owner, provider_batch_id: str) -> bool:

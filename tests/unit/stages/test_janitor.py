@@ -1,0 +1,133 @@
+# ruff: noqa: ARG002 - the fakes take what the real ones take
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from prometheus_client import REGISTRY
+
+from penstock.core.batch import BatchState, ProviderBatch
+from penstock.core.errors import ProviderRefused
+from penstock.postgres.database import Held
+from penstock.postgres.janitor_store import JanitorStore, Leftover, Owner, Ring
+from penstock.provider.client import ProviderClient, ProviderFile
+from penstock.settings import JanitorSettings
+from penstock.stages.janitor import Janitor
+from penstock.stages.lease import Lease, LeaseKeeper
+
+OURS = uuid.uuid4()
+LEFTOVERS = [Leftover(uuid.uuid4(), ("kept", "file-1")), Leftover(uuid.uuid4(), ("file-2",))]
+
+
+class FakeStore(JanitorStore):
+    """What the janitor would do; the steps named here fail."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.failing = failing
+        self.done: list[str] = []
+        self.marked: list[uuid.UUID] = []
+
+    def step(self, name: str) -> None:
+        if name in self.failing:
+            raise RuntimeError(name)
+        self.done.append(name)
+
+    async def sweep(self, lease: Held, history_seconds: float) -> None:
+        self.step("sweep")
+
+    async def turn(
+        self, lease: Held, ring: Ring, turn_seconds: float, progress: Callable[[], None] = lambda: None
+    ) -> bool:
+        self.step(ring.name)
+        return True
+
+    async def truncate(self, lease: Held, ring: Ring) -> int:
+        return 0
+
+    async def files_due(self, grace_seconds: float) -> list[Leftover]:
+        self.step("files")
+        return LEFTOVERS
+
+    async def mark_files_removed(self, lease: Held, batch_id: uuid.UUID) -> None:
+        self.marked.append(batch_id)
+
+    async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:
+        return dict.fromkeys(batch_ids, Owner(BatchState.SUBMITTED, None, "the-one", 7))
+
+
+class FakeClient(ProviderClient):
+    """An account with superfluous batches; whatever is named `kept` refuses."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.cancelled: list[str] = []
+
+    async def delete_file(self, file_id: str) -> None:
+        if file_id == "kept":
+            raise ProviderRefused("files.delete", "")
+        self.deleted.append(file_id)
+
+    async def files(self) -> AsyncIterator[ProviderFile]:
+        async def none() -> AsyncIterator[ProviderFile]:
+            for each in list[ProviderFile]():
+                yield each
+
+        return none()
+
+    async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
+        metadata = {"penstock_deployment": "test", "penstock_batch": OURS.hex}
+        statuses = {"kept": "in_progress", "other": "in_progress", "stopping": "cancelling", "the-one": "in_progress"}
+        now = datetime.now(UTC)
+        return [
+            ProviderBatch(name, status, now, None, None, None, (), metadata, 0, 0, 0)
+            for name, status in statuses.items()
+        ]
+
+    async def cancel(self, provider_batch_id: str) -> None:
+        if provider_batch_id == "kept":
+            raise ProviderRefused("batches.cancel", "")
+        self.cancelled.append(provider_batch_id)
+
+
+class FakeKeeper:
+    async def standing(self, name: str, current: Lease | None) -> Lease:
+        return Lease(name, 1, 60.0, float("inf"), time.monotonic())
+
+
+def counted() -> float:
+    return REGISTRY.get_sample_value("penstock_duplicate_executions_total", {"cause": "create"}) or 0.0
+
+
+def janitor_of(store: FakeStore, client: FakeClient) -> Janitor:
+    keeper = cast("LeaseKeeper", cast("Any", FakeKeeper()))
+    return Janitor(asyncio.Event(), JanitorSettings(), store, client, keeper, deployment="test", history_seconds=1000.0)
+
+
+async def test_a_file_that_cannot_be_deleted_ends_nothing_and_is_tried_again() -> None:
+    store, client = FakeStore(), FakeClient()
+    await janitor_of(store, client).round()
+    assert client.deleted == ["file-1", "file-2"]
+    assert store.marked == [LEFTOVERS[1].batch_id]
+    assert client.cancelled
+
+
+@pytest.mark.parametrize("failing", ["sweep", "payload", "manifest", "files"])
+async def test_a_step_that_fails_skips_no_other_and_is_reported(failing: str) -> None:
+    store, client = FakeStore(failing), FakeClient()
+    with pytest.raises(RuntimeError, match=failing):
+        await janitor_of(store, client).round()
+    assert {*store.done, failing} == {"sweep", "payload", "manifest", "files"}
+    assert client.cancelled
+
+
+async def test_a_duplicate_is_counted_once_and_one_that_refuses_keeps_no_other() -> None:
+    client, before = FakeClient(), counted()
+    janitor = janitor_of(FakeStore(), client)
+    for _ in range(3):
+        janitor.scanned_at = None
+        await janitor.round()
+    assert client.cancelled == ["other"] * 3
+    assert counted() - before == 2 * 7
