@@ -139,28 +139,30 @@ class SubmitterStore:
                 tuple(Intent(row["id"], row["intended_at"], row["age_seconds"]) for row in doubts),
             )
 
+    async def past_deadline(self) -> list[uuid.UUID]:
+        """Sealed batches of which something has passed its deadline, oldest first."""
+        return [row["id"] for row in await self.database.fetch("past_deadline")]
+
     @failpoint("submitter.expire")
-    async def expire(self) -> int:
+    async def expire(self, batch_id: uuid.UUID) -> bool:
         """Answer what has passed its deadline while it waited: cut it out of its batch, with a verdict (W6)."""
-        expired = 0
-        for row in await self.database.fetch("past_deadline"):
-            async with self.database.transaction() as connection:
-                epoch = await connection.value("acquire_lease", f"batch/{row['id']}", self.holder, self.lease_seconds)
-                if epoch is None:
-                    continue
-                await lock_batch(connection, row["id"], BatchState.SEALED)
-                batch = await load_batch(connection, row["id"])
-                now = await connection.value("database_clock")
-                pieces = await split_by_deadline(connection, batch.parts, now)
-                if all(verdict is None for _, verdict in pieces):
-                    # A chunk's deadline is that of all its requests; the earliest may be in another batch.
-                    _, deadline_at = await measure(connection, batch.parts)
-                    await connection.execute("correct_deadline", batch.id, deadline_at)
-                else:
-                    await split_batch(connection, batch.id, self.birth(batch), pieces)
-                    expired += 1
-                await connection.execute("release_lease", f"batch/{row['id']}", epoch)
-        return expired
+        async with self.database.transaction() as connection:
+            epoch = await connection.value("acquire_lease", f"batch/{batch_id}", self.holder, self.lease_seconds)
+            if epoch is None:
+                return False
+            await lock_batch(connection, batch_id, BatchState.SEALED)
+            batch = await load_batch(connection, batch_id)
+            now = await connection.value("database_clock")
+            pieces = await split_by_deadline(connection, batch.parts, now)
+            expired = any(verdict is not None for _, verdict in pieces)
+            if expired:
+                await split_batch(connection, batch_id, self.birth(batch), pieces)
+            else:
+                # A chunk's deadline is that of all its requests; the earliest may be in another batch.
+                _, deadline_at = await measure(connection, batch.parts)
+                await connection.execute("correct_deadline", batch_id, deadline_at)
+            await connection.execute("release_lease", f"batch/{batch_id}", epoch)
+            return expired
 
     @failpoint("submitter.store_file")
     async def store_file(self, lease: Held, batch_id: uuid.UUID, file_id: str) -> None:

@@ -67,8 +67,7 @@ class Stage(ABC):
                 stage=self.name,
                 error=describe(error),
                 failures=self.failures,
-                # Frames alone: an exception's own text may quote what it failed on.
-                trace=None if passing else "".join(traceback.format_tb(error.__traceback__))[-TRACE_LENGTH:],
+                trace=None if passing else trace(error),
             )
             return CALL.delay_seconds(self.failures, random.random())  # noqa: S311 - jitter
         self.failures = 0
@@ -89,6 +88,11 @@ class Stage(ABC):
 
     async def close(self) -> None:  # noqa: B027 - most stages hold nothing
         """Release what the stage holds; safe to call twice."""
+
+
+def trace(error: BaseException) -> str:
+    """Where an error came from: frames alone, since its own text may quote what it failed on."""
+    return "".join(traceback.format_tb(error.__traceback__))[-TRACE_LENGTH:]
 
 
 def describe(error: BaseException) -> str:

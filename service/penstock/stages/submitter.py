@@ -1,11 +1,12 @@
 """The submitter: sealed batches become files and batches at the provider; a create in doubt is looked up first."""
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,13 +28,14 @@ from penstock.core.lane import LaneKey, Lanes
 from penstock.core.retry import SUBMISSION
 from penstock.core.window import Part
 from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.database import TRANSIENT as POSTGRES_TRANSIENT
 from penstock.postgres.submitter_store import Again, Claim, SubmitterStore
 from penstock.provider.client import ProviderClient
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.spool import Spool
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.stage import Stage
+from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -120,8 +122,12 @@ class Submitter(Stage):
             return
         for account, model in await self.store.models_waiting():
             self.lease.progress()
-            await self.store.reserve(account, model, self.limit_of)
-        await self.store.expire()
+            with apart(account=account, model=model):
+                await self.store.reserve(account, model, self.limit_of)
+        for batch_id in await self.store.past_deadline():
+            self.lease.progress()
+            with apart(batch=str(batch_id)):
+                await self.store.expire(batch_id)
 
     def limit_of(self, key: LaneKey, learned: int | None) -> int | None:
         """The enqueued-token limit in force for a model."""
@@ -147,6 +153,22 @@ class Submitter(Stage):
                 await self.store.postpone(lease, batch.id, delay)
             except Superseded as error:
                 log.info("batch.superseded", batch=str(batch.id), reason=str(error))
+            except Exception as error:
+                spool = isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError)
+                if database_away(error) and not spool:
+                    raise
+                await self.set_aside(batch, lease, error)
+
+    async def set_aside(self, batch: BatchRow, lease: Lease, error: Exception) -> None:
+        """A batch that meets what nobody foresaw waits, so that it does not keep the others from being claimed."""
+        delay = SUBMISSION.delay_seconds(3, random.random())  # noqa: S311 - jitter
+        metrics.stage_failures.labels(self.name).inc()
+        log.error("batch.failed", batch=str(batch.id), error=describe(error), seconds=round(delay), trace=trace(error))
+        try:
+            await self.store.postpone(lease, batch.id, delay)
+        except Superseded:  # its create is announced: it is looked up, but not at once again
+            with contextlib.suppress(Superseded):
+                await self.store.looked_up(lease, batch.id)
 
     async def upload(self, batch: BatchRow, lease: Lease, *, adopt: bool) -> str:
         """Build the batch's file and upload it; returns its id, stored.
@@ -281,6 +303,25 @@ class Submitter(Stage):
         """Let what is under way come to its end; a create is never left half-written for want of a second."""
         if self.work:
             await asyncio.wait(self.work)
+
+
+def database_away(error: Exception) -> bool:
+    """Whether the error is no batch's own; a value that Postgres' client refuses is one."""
+    return isinstance(error, POSTGRES_TRANSIENT) and not isinstance(error, ValueError)
+
+
+@contextlib.contextmanager
+def apart(**what: str) -> Iterator[None]:
+    """Log what goes wrong with one of several, and go on with the others; without the database none can."""
+    try:
+        yield
+    except Superseded as error:
+        log.info("grant.superseded", reason=str(error), **what)
+    except Exception as error:
+        if database_away(error):
+            raise
+        metrics.stage_failures.labels(Submitter.name).inc()
+        log.error("grant.failed", error=describe(error), trace=trace(error), **what)  # noqa: TRY400 - no texts of others
 
 
 def append_part(path: Path, digest: "hashlib._Hash", payload: bytes, lengths: list[int], part: Part) -> int:

@@ -1,0 +1,155 @@
+# ruff: noqa: ARG002 - the fakes take what the real ones take
+import asyncio
+import errno
+import time
+import uuid
+from types import SimpleNamespace
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from penstock.core.batch import BatchState
+from penstock.core.errors import PenstockError, Superseded, UnknownFormat
+from penstock.postgres.batch_row import BatchRow
+from penstock.postgres.database import Held
+from penstock.postgres.submitter_store import Claim, LimitOf, SubmitterStore
+from penstock.settings import ProviderSettings, SubmitterSettings
+from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.submitter import Submitter
+
+UNFORESEEN = [
+    UnknownFormat("a newer chunk"),
+    PenstockError("the lines are gone"),
+    OSError(errno.ENOSPC, "disk full"),
+    asyncpg.DataError("a text with NUL"),
+    KeyError("unknown"),
+]
+AWAY = [ConnectionResetError(), asyncpg.InterfaceError("closed"), asyncpg.CannotConnectNowError("starting")]
+LATE = [uuid.uuid4(), uuid.uuid4(), uuid.uuid4()]
+
+
+class FakeStore(SubmitterStore):
+    """What the submitter would write; some of it fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.creating = False
+        self.postponed: list[float] = []
+        self.looked: list[uuid.UUID] = []
+        self.reserved: list[str] = []
+        self.expired: list[uuid.UUID] = []
+
+    async def postpone(self, lease: Held, batch_id: uuid.UUID, seconds: float) -> None:
+        if self.creating:
+            raise Superseded("not sealed")
+        self.postponed.append(seconds)
+
+    async def looked_up(self, lease: Held, batch_id: uuid.UUID) -> None:
+        self.looked.append(batch_id)
+
+    async def models_waiting(self) -> list[tuple[str, str]]:
+        return [("account", "a"), ("account", "b")]
+
+    async def reserve(self, account: str, model: str, limit_of: LimitOf) -> int:
+        if model == "a" and self.error:
+            raise self.error
+        self.reserved.append(model)
+        return 1
+
+    async def past_deadline(self) -> list[uuid.UUID]:
+        return LATE
+
+    async def expire(self, batch_id: uuid.UUID) -> bool:
+        if batch_id == LATE[1] and self.error:
+            raise self.error
+        self.expired.append(batch_id)
+        return True
+
+
+class FakeKeeper(LeaseKeeper):
+    """Every lease is ours."""
+
+    def __init__(self) -> None:
+        self.leases = {}
+
+    async def release(self, lease: Lease) -> None:
+        lease.lost = True
+
+    async def standing(self, name: str, current: Lease | None) -> Lease:
+        return lease_of(name)
+
+
+class Failing(Submitter):
+    """Building the file meets an error."""
+
+    error: BaseException
+
+    async def upload(self, batch: BatchRow, lease: Lease, *, adopt: bool) -> str:
+        raise self.error
+
+
+def lease_of(name: str) -> Lease:
+    return Lease(name, 1, 60.0, float("inf"), time.monotonic())
+
+
+def submitter_of(store: FakeStore, error: BaseException) -> Failing:
+    nothing: Any = None
+    submitter = Failing(
+        asyncio.Event(),
+        SubmitterSettings(),
+        ProviderSettings(),
+        store,
+        nothing,
+        nothing,
+        FakeKeeper(),
+        cast("Any", SimpleNamespace(newest=True)),
+        nothing,
+        nothing,
+        deployment="test",
+        lane_label=str,
+    )
+    submitter.error = error
+    return submitter
+
+
+def claim_of() -> Claim:
+    batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, file_id=None)
+    return Claim(cast("BatchRow", cast("Any", batch)), 1, ())
+
+
+@pytest.mark.parametrize("error", UNFORESEEN, ids=repr)
+async def test_a_batch_that_meets_the_unforeseen_waits_and_lets_the_others_go(error: Exception) -> None:
+    store = FakeStore()
+    await submitter_of(store, error).submit(claim_of(), lease_of("batch"))
+    assert store.postponed[0] > 10
+
+
+async def test_a_create_that_is_announced_by_then_is_looked_up_later() -> None:
+    store, claim = FakeStore(), claim_of()
+    store.creating = True
+    await submitter_of(store, KeyError()).submit(claim, lease_of("batch"))
+    assert store.looked == [claim.batch.id]
+
+
+@pytest.mark.parametrize("error", [*AWAY, asyncio.CancelledError()], ids=repr)
+async def test_while_the_database_is_away_no_batch_is_blamed(error: BaseException) -> None:
+    store = FakeStore()
+    with pytest.raises(type(error)):
+        await submitter_of(store, error).submit(claim_of(), lease_of("batch"))
+    assert not store.postponed
+
+
+@pytest.mark.parametrize("error", [UNFORESEEN[0], UNFORESEEN[3], Superseded("elsewhere")], ids=repr)
+async def test_a_model_or_a_batch_that_cannot_be_served_stops_no_other(error: Exception) -> None:
+    store = FakeStore(error)
+    await submitter_of(store, error).grant()
+    assert store.reserved == ["b"]
+    assert store.expired == [LATE[0], LATE[2]]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=repr)
+async def test_without_the_database_the_round_ends(error: Exception) -> None:
+    store = FakeStore(error)
+    with pytest.raises(type(error)):
+        await submitter_of(store, error).grant()
