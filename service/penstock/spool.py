@@ -1,14 +1,26 @@
 """Disk space for uploads and downloads, reserved from a byte budget before a byte is written."""
 
 import asyncio
+import contextlib
+import fcntl
+import re
 import shutil
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
+
+import structlog
 
 from penstock.settings import SpoolSettings
 from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+LOCK = "lock"
+FOLDER = re.compile("[0-9a-f]{32}")
+"""Folders of replicas, by their ids; anything else is not ours."""
 
 
 class Budget:
@@ -41,21 +53,38 @@ class Spool:
 
     Args:
         settings: folder and budgets.
-        replica: this process; what another process left is not touched.
+        replica: this process; what another process has is not touched while it lives.
     """
 
     def __init__(self, settings: SpoolSettings, replica: uuid.UUID) -> None:
+        self.root = settings.folder
         self.folder = settings.folder / replica.hex
+        self.lock: IO[bytes] | None = None
         self.uploads = Budget("upload", settings.upload_bytes_max)
         self.downloads = Budget("download", settings.download_bytes_max)
 
     def open(self) -> None:
-        """Make the folder.
+        """Make the folder, lock it for this process' life, and remove what killed processes left.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or another process has it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / LOCK).open("wb") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)  # a folder is locked as soon as another process may look at it
+            self.folder.mkdir(exist_ok=True, mode=0o700)
+            self.lock = (self.folder / LOCK).open("wb")
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for folder in self.root.iterdir():
+                if folder != self.folder and FOLDER.fullmatch(folder.name):
+                    self.remove_leftover(folder)
+
+    def remove_leftover(self, folder: Path) -> None:
+        """Remove another process' folder, unless that process lives or the folder is not ours to touch."""
+        with contextlib.suppress(OSError), (folder / LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+            log.info("spool.leftover_removed", folder=folder.name)
 
     def path(self, name: str) -> Path:
         """A file of this process."""
@@ -64,3 +93,5 @@ class Spool:
     def close(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.lock is not None:
+            self.lock.close()
