@@ -73,8 +73,13 @@ class Spool:
         with (self.root / LOCK).open("wb") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)  # a folder is locked as soon as another process may look at it
             self.folder.mkdir(exist_ok=True, mode=0o700)
-            self.lock = (self.folder / LOCK).open("wb")
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = (self.folder / LOCK).open("wb")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                raise
+            self.lock = lock
             for folder in self.root.iterdir():
                 if folder != self.folder and FOLDER.fullmatch(folder.name):
                     self.remove_leftover(folder)
@@ -92,6 +97,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
         if self.lock is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
             self.lock.close()
+            self.lock = None

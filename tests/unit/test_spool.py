@@ -63,4 +63,5 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError):
         twin.open()
     twin.close()
+    assert spool.folder.exists()
     spool.close()
