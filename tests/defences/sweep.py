@@ -33,9 +33,9 @@ writes this page.
 *Lost* is the checker's word for a message that had no answer when the test ended. Only two of these are answers that
 never come, `reconciliation` and `await_sends`. In the others something stands still: a second defence refuses to go on
 wrongly (`commit_after_store`: I6 halts the partition; `discard_in_flight`, `seek_to_position`: I2 refuses every store;
-`second_download`: the slot halts), or nobody may take over (`lease_expiry`). Without
-`fence` or `producer_first` nobody goes on while a publisher sleeps; once it woke, the checker found every result once. Where two defences cover each other so well that either
-alone suffices, the switch takes both out and says so.
+`second_download`: the slot halts), or nobody may take over (`lease_expiry`). Without `fence` or `producer_first` nobody
+goes on while a publisher sleeps; once it woke, the checker found every result once. Where two defences cover each other
+so well that either alone suffices, the switch takes both out and says so.
 """
 
 
