@@ -1,17 +1,21 @@
-"""`python -m tests.benchmark [--quick]`: prints the figures of docs/benchmarks.md, measured now, on this machine."""
+"""`python -m tests.benchmark [--quick] [NAME …]`: the figures of docs/benchmarks.md, measured now, on this machine.
+
+Without a name it measures throughput. A figure with a name has a bound: the command fails when the bound is broken.
+"""
 
 import argparse
 import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock.telemetry.log import configure_logging
 from tests.benchmark import consuming, publishing
 from tests.benchmark.bridging import bridge
+from tests.benchmark.figures import FIGURES
 from tests.benchmark.ground import Ground, Reading, ground, machine
 from tests.benchmark.workload import fill
 
@@ -74,18 +78,42 @@ async def whole(site: Ground, rounds: int, share: float) -> None:
         say(f"| {size // 1024} KB | {runs[0].reading.records:,} | {wall:.1f} s | {micros:.0f} µs | {peak:.0f} MiB |")
 
 
-async def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of a tenth: shows that it works, no figures")
-    options = parser.parse_args()
-    configure_logging("error")
-    rounds, share = (1, 0.1) if options.quick else (ROUNDS, 1.0)
-    say(f"{machine()}; {datetime.now(UTC):%Y-%m-%d}\n")
+async def throughput(*, quick: bool) -> None:
+    """Measure and print the rates."""
+    rounds, share = (1, 0.1) if quick else (ROUNDS, 1.0)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
         async with ground(Path(folder)) as site:
             await compare(site, rounds, share)
             await whole(site, rounds, share)
 
 
-asyncio.run(main())
+async def bounded(names: Sequence[str]) -> bool:
+    """Measure and print figures, each on servers of its own; returns whether every bound holds."""
+    say("| what | figure | bound | command |\n|---|---|---|---|")
+    hold = True
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+            async with ground(Path(folder)) as site:
+                for figure in await FIGURES[name](site):
+                    say(figure.row(f"python -m tests.benchmark {name}"))
+                    hold = hold and figure.holds
+    return hold
+
+
+def main() -> bool:
+    """Measure what is asked for; returns whether every bound holds."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of a tenth: shows that it works, no figures")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FIGURES))
+    options = parser.parse_args()
+    if unknown := set(options.names) - FIGURES.keys():
+        parser.error(f"no such figure: {min(unknown)}")
+    configure_logging("error")
+    say(f"{machine()}; {datetime.now(UTC):%Y-%m-%d}\n")
+    if options.names:
+        return asyncio.run(bounded(options.names))
+    asyncio.run(throughput(quick=options.quick))
+    return True
+
+
+sys.exit(not main())

@@ -8,6 +8,7 @@ import asyncpg
 import psutil
 
 from tests.benchmark.ground import Ground, Reading, Watch
+from tests.benchmark.process import peak_bytes
 from tests.benchmark.workload import fill
 from tests.support.service import Service, run_logged
 
@@ -36,13 +37,12 @@ async def bridge(ground: Ground, count: int, size_bytes: int) -> BridgeReading:
         watch = Watch()
         await fill(ground.kafka.bootstrap_servers, topic, count, size_bytes)
         connection = await asyncpg.connect(environment["PENSTOCK_POSTGRES_DSN"])
-        peak = 0
         while await connection.fetchval(PUBLISHED) < count:
-            peak = max(peak, process.memory_info().rss)
             await asyncio.sleep(0.05)
         await connection.close()
         used = cpu(process) - idle
         wall = watch.read(count).wall_seconds
+        peak = peak_bytes(service.pid)
     return BridgeReading(Reading(count, wall, used), peak, idle)
 
 
