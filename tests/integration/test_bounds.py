@@ -35,11 +35,16 @@ result_topic = "{first}"
 
 @pytest.fixture(scope="module")
 async def talk(
-    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    kafka: EmbeddedKafka,
+    postgres: EmbeddedPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
+    defences_off: tuple[str, ...],
 ) -> AsyncIterator[Conversation]:
     folder = tmp_path_factory.mktemp("bounds")
     settings: dict[str, Any] = {"kafka_metadata_seconds": 1, "intake_requests_max": 50, "intake_linger_seconds": 0.2}
-    async with open_bridge(kafka, postgres, folder, partitions=1, more_requests=1, more_results=2) as bridge:
+    async with open_bridge(
+        kafka, postgres, folder, partitions=1, more_requests=1, more_results=2, defences_off=defences_off
+    ) as bridge:
         first, second = bridge.more_results
         bridge.lanes.write_text(LANES.format(first=first, second=second, requests=bridge.requests, bytes=BACKLOG_BYTES))
         async with bridge.service(**settings) as service:

@@ -18,24 +18,29 @@ async def test_a_batch_whose_builder_died_is_built_by_another_replica(bridge: Br
     assert batches(bridge) == 1
 
 
-@pytest.mark.parametrize(
-    ("refusals", "uploads"), [pytest.param(0, 1, marks=pytest.mark.defence("deterministic_file")), (1, 2)]
-)
-async def test_a_file_that_was_uploaded_and_not_noted_is_found_by_its_name(
-    bridge: Bridge, refusals: int, uploads: int
-) -> None:
-    """Crash point 8: killed between the upload and its note. Off: no file is looked for.
+@pytest.mark.defence("deterministic_file")
+async def test_a_file_that_was_uploaded_and_not_noted_is_found_by_its_name(bridge: Bridge) -> None:
+    """Crash point 8: killed between the upload and its note. Off: no file is looked for."""
+    files = await files_after_a_kill(bridge, refusals=0)
+    assert files == 1, f"{files} files were uploaded for one batch"
 
-    A batch that was refused is uploaded anew: the file may be at fault.
-    """
+
+@pytest.mark.defence("refused_file")
+async def test_the_file_of_a_batch_that_was_refused_is_not_used_again(bridge: Bridge) -> None:
+    """The file may be at fault. Off: it is adopted like any other."""
+    files = await files_after_a_kill(bridge, refusals=1)
+    assert files == 2, "the file of a refused batch was used again"
+
+
+async def files_after_a_kill(bridge: Bridge, *, refusals: int) -> int:
+    """Files that are uploaded when the first submitter is killed before it has noted the first."""
     async with bridge.service(failpoints="files.create=after:kill") as first:
         await bridge.produce(chats(10))
         assert await first.exited() == -9
     await bridge.sql("UPDATE batch SET refusals = $1", refusals)
     async with bridge.service(stages=REST):
         await settled(bridge, 10)
-    files = await input_files(bridge)
-    assert files == uploads, f"{files} files were uploaded for one batch"
+    return await input_files(bridge)
 
 
 @pytest.mark.defence("intent_look_up", "deciding_scan", "sdk_create_retries")

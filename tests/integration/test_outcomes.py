@@ -31,7 +31,10 @@ GONE_SECONDS = 1
 
 @pytest.fixture(scope="module")
 async def talk(
-    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    kafka: EmbeddedKafka,
+    postgres: EmbeddedPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
+    defences_off: tuple[str, ...],
 ) -> AsyncIterator[Conversation]:
     folder = tmp_path_factory.mktemp("outcomes")
     settings: dict[str, Any] = {
@@ -41,7 +44,7 @@ async def talk(
         "publisher_file_gone_seconds": GONE_SECONDS,
     }
     async with (
-        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES) as bridge,
+        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES, defences_off=defences_off) as bridge,
         bridge.service(**settings) as service,
     ):
         yield Conversation(bridge, service)

@@ -32,11 +32,16 @@ CREATES = 6
 
 @pytest.fixture(scope="module")
 async def talk(
-    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    kafka: EmbeddedKafka,
+    postgres: EmbeddedPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
+    defences_off: tuple[str, ...],
 ) -> AsyncIterator[Conversation]:
     folder = tmp_path_factory.mktemp("quota")
     async with (
-        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES, simulator=SIMULATOR) as bridge,
+        open_bridge(
+            kafka, postgres, folder, partitions=1, lanes=LANES, simulator=SIMULATOR, defences_off=defences_off
+        ) as bridge,
         bridge.service(intake_linger_seconds=0.2, submitter_concurrency=4) as service,
     ):
         yield Conversation(bridge, service)

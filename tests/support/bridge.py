@@ -20,6 +20,7 @@ from tests.support.request import CANARY
 from tests.support.service import Service, run_logged
 from tests.support.simulator import Simulator
 from tests.support.stack import fresh_database, topic_factory
+from tests.support.waiting import NeverCame
 
 ROOT = Path(__file__).parents[2]
 API_KEY = "sk-canary-8e21b7"
@@ -133,9 +134,9 @@ class Bridge:
         """Wait for records; what the services said is in the error when they do not come."""
         try:
             return await self.reader.wait(topic, count, timeout_seconds)
-        except TimeoutError as late:
+        except NeverCame as late:
             said = "\n".join(f"{each.log.name}:\n{each.text()[-5000:]}" for each in self.services)
-            raise TimeoutError(f"{late}\n{said}") from None
+            raise NeverCame(f"{late}\n{said}") from None
 
     async def sql(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database."""

@@ -9,6 +9,7 @@ from tests.support.bridge import WAIT_SECONDS, Bridge
 from tests.support.live_reader import Received
 from tests.support.request import chat
 from tests.support.service import Service
+from tests.support.waiting import NeverCame
 
 POLL_SECONDS = 0.05
 HURRY = "UPDATE batch SET not_before = '-infinity' WHERE state = 'sealed' AND not_before > clock_timestamp()"
@@ -51,7 +52,7 @@ class Conversation:
         """The answers of requests that were sent before, in this order.
 
         Raises:
-            TimeoutError: they have not come; the message is the service's log.
+            NeverCame: they have not come; the message is the service's log.
         """
         found: dict[str, Received] = {}
         try:
@@ -63,7 +64,8 @@ class Conversation:
                     found = {each.custom_id: each for each in self.bridge.reader.received[self.bridge.result_topic]}
         except TimeoutError:
             missing = sorted(set(custom_ids) - found.keys())
-            raise TimeoutError(f"no answer to {missing[:10]}:\n{self.service.text()[-8000:]}") from None
+            said = f"{missing[:10]}:\n{self.service.text()[-8000:]}"
+            raise NeverCame(f"no answer to {len(missing)} of {len(set(custom_ids))}\n{said}") from None
         return [found[each] for each in custom_ids]
 
     async def batches(self, model: str) -> list[Any]:

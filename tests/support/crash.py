@@ -11,6 +11,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from tests.support.bridge import Bridge
 from tests.support.request import chat
 from tests.support.stack import admin_client
+from tests.support.waiting import NeverCame
 
 PATIENCE_SECONDS = 25.0
 """What has not come by now will not come; only a run in which something is wrong waits so long."""
@@ -32,12 +33,12 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a condition.
 
     Raises:
-        TimeoutError: it did not come true.
+        NeverCame: it did not come true.
     """
     ends_at = time.monotonic() + PATIENCE_SECONDS
     while not await condition():
         if time.monotonic() > ends_at:
-            raise TimeoutError(condition.__name__)
+            raise NeverCame(f"never {condition.__name__.replace('_', ' ')}")
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -47,7 +48,7 @@ async def answered(bridge: Bridge, count: int) -> bool:
     async def come() -> bool:
         return len(bridge.reader.received[bridge.result_topic]) >= count
 
-    with suppress(TimeoutError):
+    with suppress(NeverCame):
         await until(come)
     return await come()
 
@@ -63,7 +64,7 @@ async def settled(bridge: Bridge, count: int, **limits: object) -> dict[str, Any
         return not open_count
 
     if await answered(bridge, count):
-        with suppress(TimeoutError):
+        with suppress(NeverCame):
             await until(at_rest)
     return await bridge.check(**limits)
 

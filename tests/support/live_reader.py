@@ -10,6 +10,8 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from tests.support.waiting import NeverCame
+
 RECONNECT_SECONDS = 0.2
 
 
@@ -107,11 +109,11 @@ class LiveReader:
         """Everything read of a topic so far, once it is so many at least.
 
         Raises:
-            TimeoutError: they did not come; the message says how many did.
+            NeverCame: they did not come; the message says how many did.
         """
         try:
             async with asyncio.timeout(timeout_seconds), self.arrived:
                 await self.arrived.wait_for(lambda: len(self.received[topic]) >= count)
         except TimeoutError:
-            raise TimeoutError(f"{len(self.received[topic])} of {count} came to {topic}") from None
+            raise NeverCame(f"{len(self.received[topic])} of {count} came to {topic.partition('-')[0]}") from None
         return list(self.received[topic])

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.embedded.server import free_port
 from tests.support.simulator import SERVICE
+from tests.support.waiting import NeverCame
 
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -179,11 +181,13 @@ class Service:
         """Wait until a metric's sum is so high.
 
         Raises:
-            TimeoutError: it is not.
+            NeverCame: it is not.
         """
-        async with asyncio.timeout(timeout_seconds):
-            while await self.metric(name, **labels) < least:
-                await asyncio.sleep(POLL_SECONDS)
+        ends_at = time.monotonic() + timeout_seconds
+        while (sum_ := await self.metric(name, **labels)) < least:
+            if time.monotonic() > ends_at:
+                raise NeverCame(f"{name} was {sum_:g}, not {least:g}")
+            await asyncio.sleep(POLL_SECONDS)
 
     def text(self) -> str:
         """All it has printed."""
@@ -200,16 +204,18 @@ class Service:
 
         Raises:
             RuntimeError: it ended without.
-            TimeoutError: it took too long.
+            NeverCame: it took too long.
         """
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                ended = self.returncode is not None
-                if found := self.logs(event):
-                    return found[0]
-                if ended:
-                    raise RuntimeError(f"the service ended with {self.returncode} and without {event}:\n{self.text()}")
-                await asyncio.sleep(POLL_SECONDS)
+        ends_at = time.monotonic() + timeout_seconds
+        while True:
+            ended = self.returncode is not None
+            if found := self.logs(event):
+                return found[0]
+            if ended:
+                raise RuntimeError(f"the service ended with {self.returncode} and without {event}:\n{self.text()}")
+            if time.monotonic() > ends_at:
+                raise NeverCame(f"no {event} was logged")
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
