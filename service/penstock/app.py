@@ -19,6 +19,7 @@ from penstock.http.server import HttpServer, application
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.batch_row import ChunkReader
+from penstock.postgres.census_store import CensusStore
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
 from penstock.postgres.deployment_store import DeploymentStore
@@ -28,7 +29,6 @@ from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import require_schema
 from penstock.postgres.poller_store import PollerStore
 from penstock.postgres.publisher_store import PublisherStore
-from penstock.postgres.report_store import ReportStore
 from penstock.postgres.submitter_store import SubmitterStore
 from penstock.postgres.window_store import WindowStore
 from penstock.provider.client import ProviderClient
@@ -223,7 +223,7 @@ class Service:
         reader = ChunkReader(database)
         census = Census(
             self.drain,
-            ReportStore(database),
+            CensusStore(database),
             keeper,
             generation=settings.generation,
             lanes=self.lanes,

@@ -13,7 +13,8 @@ from rich.markup import escape
 from penstock.app import opened
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, age, console, money, print_json, size, table
-from penstock.postgres.report_store import Gauges, ReportStore
+from penstock.postgres.census_store import Gauges
+from penstock.postgres.report_store import ReportStore
 from penstock.settings import Settings
 
 WATCH_SECONDS = 2.0

@@ -8,7 +8,8 @@ from typing import Any
 
 from penstock.core.lane import LaneKey, Lanes
 from penstock.demo.tally import Tally
-from penstock.postgres.report_store import Gauges, ReportStore
+from penstock.postgres.census_store import Gauges
+from penstock.postgres.report_store import ReportStore
 
 INTERVAL_SECONDS = 0.5
 RATE_SECONDS = 3.0

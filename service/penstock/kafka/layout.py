@@ -129,7 +129,7 @@ async def create_missing(
         if each.role in (Role.RESULTS, Role.DEAD_LETTERS):
             configs["max.message.bytes"] = str(await request_bytes_max(client, wanted))
         count = each.partitions_min if each.role is Role.LEDGER else partitions
-        await client.create(each.name, count, replicas, configs)
+        await client.create_topic(each.name, count, replicas, configs)
         created.append(each.name)
         while each.name not in (await client.describe([each.name])).topics:  # noqa: ASYNC110 - the broker tells no event
             await asyncio.sleep(VISIBLE_SECONDS)

@@ -29,7 +29,7 @@ async def read_ledger(
     place = TopicPartition(topic, partition)
     options = client_options(settings, client_id)
     async with asyncio.timeout(timeout_seconds):
-        end = await high_watermark(options, place)
+        end = await end_of(options, place)
         consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", auto_offset_reset="none")
         consumer.assign([place])
         records: dict[uuid.UUID, LedgerRecord] = {}
@@ -48,7 +48,7 @@ async def read_ledger(
     return records
 
 
-async def high_watermark(options: dict[str, object], place: TopicPartition) -> int:
+async def end_of(options: dict[str, object], place: TopicPartition) -> int:
     """The end of a partition, open transactions included."""
     consumer = AIOKafkaConsumer(**options, isolation_level="read_uncommitted", auto_offset_reset="none")
     consumer.assign([place])

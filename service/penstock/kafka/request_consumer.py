@@ -9,7 +9,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
-from penstock.kafka.topics import Cluster, describe
+from penstock.kafka.topics import Cluster, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
@@ -67,6 +67,7 @@ class RequestConsumer:
         )
         self.topics = settings.request_topics
 
+    @failpoint("intake.join")
     async def start(self) -> None:
         """Join the group.
 
@@ -76,6 +77,7 @@ class RequestConsumer:
         self.consumer.subscribe(list(self.topics), listener=self.watch)
         await self.consumer.start()
 
+    @failpoint("intake.leave")
     async def stop(self) -> None:
         """Leave the group; bounded in time, since the broker may be away."""
         await stop_within(self.consumer)
@@ -98,6 +100,7 @@ class RequestConsumer:
         )
         return polled
 
+    @failpoint("intake.poll_one")
     async def poll_one(self, partition: TopicPartition) -> None:
         """Fetch from one partition alone, to see whether its records can be read."""
         await self.consumer.getmany(partition, timeout_ms=1000, max_records=1)
@@ -119,14 +122,15 @@ class RequestConsumer:
     @failpoint("intake.describe")
     async def describe(self) -> Cluster:
         """The request topics' ids as they are now."""
-        return await describe(self.consumer._client, self.topics)  # noqa: SLF001 - the only way to the protocol
+        return await describe_topics(self.consumer._client, self.topics)  # noqa: SLF001 - the only way to the protocol
 
-    @failpoint("intake.offsets")
+    @failpoint("intake.first_offsets")
     async def first_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""
         found: dict[TopicPartition, int] = await self.consumer.beginning_offsets(list(partitions))
         return found
 
+    @failpoint("intake.last_offsets")
     async def last_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after each partition's last record."""
         found: dict[TopicPartition, int] = await self.consumer.end_offsets(list(partitions))

@@ -11,6 +11,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
+from penstock.kafka.topics import Topic, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
 
@@ -61,6 +62,7 @@ class ResultProducer:
         async with asyncio.timeout(self.timeout_seconds):
             await self.producer.start()
 
+    @failpoint("publisher.stop")
     async def stop(self) -> None:
         """Give up; an open transaction is left to the fence or to its time-out. Never waits long."""
         self.builders.clear()
@@ -69,11 +71,17 @@ class ResultProducer:
         self.sends.clear()
         await stop_within(self.producer)
 
+    @failpoint("publisher.describe")
+    async def describe(self, topic: str) -> Topic | None:
+        """A topic as the brokers know it; None when there is none of this name."""
+        return (await describe_topics(self.producer.client, [topic])).topics.get(topic)
+
     @failpoint("publisher.begin")
     async def begin(self) -> None:
         """Open a transaction."""
         await self.producer.begin_transaction()
 
+    @failpoint("publisher.partitions")
     async def partitions_of(self, topic: str) -> tuple[int, ...]:
         """The partitions of a topic, in order."""
         if topic not in self.partitions:
@@ -122,6 +130,7 @@ class ResultProducer:
         """Hand a full builder to the producer."""
         self.sends.append(await self.producer.send_batch(builder, topic, partition=partition))
 
+    @failpoint("publisher.flush")
     async def flush(self) -> None:
         """Send what is left, and await every send's own answer.
 

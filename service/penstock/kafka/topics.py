@@ -24,6 +24,7 @@ from aiokafka.protocol.types import (
 
 from penstock.kafka.connection import client_options
 from penstock.settings import KafkaSettings
+from penstock.telemetry.failpoint import failpoint
 
 UNKNOWN_TOPIC = 3
 
@@ -148,6 +149,7 @@ class TopicClient:
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self.admin = AIOKafkaAdminClient(**client_options(settings, client_id))
 
+    @failpoint("start.brokers")
     async def __aenter__(self) -> Self:
         """Connect."""
         try:
@@ -163,11 +165,12 @@ class TopicClient:
         """Disconnect."""
         await self.admin.close()
 
+    @failpoint("start.topics")
     async def describe(self, names: Iterable[str]) -> Cluster:
         """The cluster's id and those of the topics that exist."""
-        return await describe(self.admin._client, names)  # noqa: SLF001 - aiokafka offers no other way to the protocol
+        return await describe_topics(self.admin._client, names)  # noqa: SLF001 - aiokafka offers no other way to the protocol
 
-    async def create(self, topic: str, partitions: int, replicas: int, configs: Mapping[str, str]) -> None:
+    async def create_topic(self, topic: str, partitions: int, replicas: int, configs: Mapping[str, str]) -> None:
         """Create a topic.
 
         Raises:
@@ -178,13 +181,14 @@ class TopicClient:
             if code:
                 raise for_code(code)(message[0] if message else topic)
 
+    @failpoint("start.configs")
     async def configs(self, topic: str) -> dict[str, str]:
         """A topic's settings in force."""
         answers = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
         return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
 
 
-async def describe(client: Any, names: Iterable[str]) -> Cluster:
+async def describe_topics(client: Any, names: Iterable[str]) -> Cluster:
     """Ask a running aiokafka client's brokers for topic ids (I5).
 
     Raises:

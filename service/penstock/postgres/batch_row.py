@@ -1,5 +1,6 @@
 """A batch as the stages see it: its row, its parts, its chunks' manifests."""
 
+import contextlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from penstock.core.window import Part, Size
 from penstock.postgres.database import Connection, Database, Record
 from penstock.postgres.intake_store import lane_key
 from penstock.postgres.window_store import read_manifest
+from penstock.telemetry.failpoint import failpoint
 
 READS_MAX = 3  # a chunk can be copied forward between two statements, hardly twice in a row
 
@@ -129,14 +131,21 @@ class ChunkReader:
             Superseded: the chunk is gone.
         """
         for _ in range(READS_MAX - 1):
-            try:
-                async with self.database.transaction() as connection:
-                    return await read_manifest(connection, chunk_id)
-            except Superseded:
-                continue
+            with contextlib.suppress(Superseded):
+                return await self.read_manifest(chunk_id)
+        return await self.read_manifest(chunk_id)
+
+    @failpoint("chunk.manifest")
+    async def read_manifest(self, chunk_id: uuid.UUID) -> Manifest:
+        """One look at a chunk's manifest.
+
+        Raises:
+            Superseded: it is not where the look began.
+        """
         async with self.database.transaction() as connection:
             return await read_manifest(connection, chunk_id)
 
+    @failpoint("chunk.payload")
     async def payload(self, chunk_id: uuid.UUID) -> bytes:
         """A chunk's compressed lines.
 

@@ -62,6 +62,7 @@ class CollectorStore:
             async for chunk, delay_seconds in chunks(connection):
                 await store_chunks(connection, [(batch.lane_id, chunk)], delay_seconds)
 
+    @failpoint("collector.clock")
     async def database_clock(self) -> float:
         """The database's clock, in Unix seconds."""
         rows = await self.database.fetch("database_clock")

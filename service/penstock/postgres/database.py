@@ -13,6 +13,7 @@ from penstock.core.errors import Superseded
 from penstock.postgres.queries import queries
 from penstock.settings import PostgresSettings
 from penstock.telemetry import metrics
+from penstock.telemetry.failpoint import failpoint
 
 COMMAND_SECONDS = 60.0
 IDLE_SECONDS = 30.0
@@ -86,6 +87,7 @@ class Database:
         }
         self.pool: Any = None
 
+    @failpoint("start.database")
     async def open(self) -> None:
         """Open the pool.
 

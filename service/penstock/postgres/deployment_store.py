@@ -4,6 +4,7 @@ import uuid
 
 from penstock.core.errors import ConfigurationError
 from penstock.postgres.database import Database
+from penstock.telemetry.failpoint import failpoint
 
 
 class DeploymentStore:
@@ -12,6 +13,7 @@ class DeploymentStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    @failpoint("start.bind")
     async def bind(self, deployment: str, kafka_cluster_id: str, ledger_topic_id: uuid.UUID, partitions: int) -> None:
         """Bind the deployment at its first start; compare at every later one.
 

@@ -130,6 +130,7 @@ class IntakeStore:
         """Topics whose backlog is full."""
         return frozenset(row["topic"] for row in await self.database.fetch("paused_topics"))
 
+    @failpoint("intake.clock")
     async def database_clock(self) -> float:
         """The database's clock, in Unix seconds: ages and deadlines are judged by it alone."""
         rows = await self.database.fetch("database_clock")

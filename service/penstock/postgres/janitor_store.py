@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from penstock.core.batch import BatchState
-from penstock.postgres.database import Connection, Database, Held
+from penstock.postgres.database import Connection, Database, Held, Record
 from penstock.telemetry.failpoint import failpoint
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
@@ -51,7 +51,6 @@ class JanitorStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    @failpoint("janitor.turn")
     async def turn(
         self, lease: Held, ring: Ring, turn_seconds: float, progress: Callable[[], None] = lambda: None
     ) -> bool:
@@ -66,15 +65,25 @@ class JanitorStore:
             turn_seconds: how long a table is the current one.
             progress: called after each portion.
         """
-        async with self.database.transaction(lease) as connection:
-            row = await connection.row("lock_ring", ring.name, turn_seconds)
+        row = await self.look(lease, ring, turn_seconds)
         if row is None or not row["due"]:
             return False
         current, following = row["turn"], (row["turn"] + 1) % row["turns"]
         while await self.forward(lease, ring, following, current):
             progress()
+        return await self.advance(lease, ring, current, following)
+
+    @failpoint("janitor.look")
+    async def look(self, lease: Held, ring: Ring, turn_seconds: float) -> Record | None:
+        """Where a ring stands, how many tables it has, and whether its turn is due; None: there is no such ring."""
         async with self.database.transaction(lease) as connection:
-            row = await connection.row("lock_ring", ring.name, turn_seconds)
+            return await connection.row("lock_ring", ring.name, turn_seconds)
+
+    @failpoint("janitor.advance")
+    async def advance(self, lease: Held, ring: Ring, current: int, following: int) -> bool:
+        """Make the next table the current one, empty; False when it is needed or somebody else has turned."""
+        async with self.database.transaction(lease) as connection:
+            row = await connection.row("lock_ring", ring.name, 0.0)
             if row is None or row["turn"] != current:
                 return False
             await self.lock(connection, ring, following)
@@ -84,6 +93,7 @@ class JanitorStore:
             await connection.execute("advance_ring", ring.name, following)
             return True
 
+    @failpoint("janitor.forward")
     async def forward(self, lease: Held, ring: Ring, turn: int, current: int) -> int:
         """Copy a portion of what is needed of a table to the current one; returns its chunks.
 
@@ -102,25 +112,25 @@ class JanitorStore:
             )
             return len(moved)
 
-    @failpoint("janitor.truncate")
     async def truncate(self, lease: Held, ring: Ring) -> int:
         """Empty every table of the ring that nothing needs any more; returns how many."""
-        emptied = 0
-        async with self.database.transaction() as connection:
-            row = await connection.row("lock_ring", ring.name, 0.0)
+        row = await self.look(lease, ring, 0.0)
         if row is None:
             return 0
-        for turn in range(row["turns"]):
-            if turn == row["turn"]:
-                continue
-            async with self.database.transaction(lease) as connection:
-                if not await self.filled(connection, ring, turn) or await self.needed(connection, ring, turn):
-                    continue
-                await self.lock(connection, ring, turn)
-                if not await self.needed(connection, ring, turn):
-                    await connection.raw.execute(f"TRUNCATE {ring.name}_{turn}")
-                    emptied += 1
-        return emptied
+        others = [turn for turn in range(row["turns"]) if turn != row["turn"]]
+        return sum([await self.empty(lease, ring, turn) for turn in others])
+
+    @failpoint("janitor.empty")
+    async def empty(self, lease: Held, ring: Ring, turn: int) -> bool:
+        """Empty a table that nothing needs any more; whether it was filled until now."""
+        async with self.database.transaction(lease) as connection:
+            if not await self.filled(connection, ring, turn) or await self.needed(connection, ring, turn):
+                return False
+            await self.lock(connection, ring, turn)
+            if await self.needed(connection, ring, turn):
+                return False
+            await connection.raw.execute(f"TRUNCATE {ring.name}_{turn}")
+            return True
 
     async def lock(self, connection: Connection, ring: Ring, turn: int) -> None:
         """Lock a table against readers, without making them wait long for us."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from penstock.core.errors import ConfigurationError
 from penstock.postgres.database import Database
+from penstock.telemetry.failpoint import failpoint
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.migrate'))"
 VERSIONS = """
@@ -50,6 +51,7 @@ async def migrate(database: Database) -> list[str]:
     return done
 
 
+@failpoint("start.schema")
 async def schema_version(database: Database) -> int:
     """The version that the database is at; 0 when it was never migrated."""
     async with database.pool.acquire() as connection:

@@ -1,82 +1,19 @@
-"""What people and gauges read: queue, batches, where a request is. Nothing here changes data but heartbeats."""
+"""What people read: totals, batches, where a request is. Nothing here changes data."""
 
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from penstock.core.decision import Decision, decode_decision
-from penstock.core.lane import LaneKey
-from penstock.postgres.database import Database
-from penstock.postgres.intake_store import lane_key
-from penstock.telemetry.failpoint import failpoint
+from penstock.postgres.census_store import CensusStore
 
 MANIFESTS_FIRST = 64
 MANIFESTS_MAX = 5000
 PAGE_BYTES = 4 * 1024 * 1024
 
 
-class Wait(NamedTuple):
-    """Requests of a lane that wait at one stage."""
-
-    key: LaneKey
-    stage: str
-    requests: int
-    bytes: int
-    oldest_age_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """The cluster at a glance."""
-
-    waits: list[Wait]
-    batches: dict[str, int]
-    provider_batches: dict[str, int]
-    enqueued: dict[LaneKey, int]
-    limits: dict[LaneKey, int]
-    in_doubt: int
-    in_doubt_age_seconds: float
-    actionable: dict[str, int]
-
-
-class ReportStore:
-    """Reads for the command line and the gauges."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    @failpoint("census.heartbeat")
-    async def heartbeat(self, replica: uuid.UUID, generation: int, lanes_sha256: bytes) -> tuple[int, int]:
-        """Say that this replica lives; returns the newest live generation and how many configurations there are."""
-        async with self.database.transaction() as connection:
-            await connection.execute("heartbeat", replica, generation, lanes_sha256)
-            row = await connection.row("live_generations")
-            return (row["newest"], row["variants"]) if row else (generation, 1)
-
-    @failpoint("census.gauges")
-    async def gauges(self) -> Gauges:
-        """Everything that the cluster's gauges and `penstock status` show."""
-        async with self.database.transaction() as connection:
-            waits = await connection.fetch("waits")
-            states = await connection.fetch("batch_states")
-            statuses = await connection.fetch("provider_statuses")
-            enqueued = await connection.fetch("enqueued")
-            doubt = await connection.fetch("in_doubt")
-            actionable = await connection.fetch("actionable")
-        return Gauges(
-            [
-                Wait(lane_key(row), row["stage"], row["requests"], row["bytes"], row["oldest_age_seconds"])
-                for row in waits
-            ],
-            {row["state"]: row["batches"] for row in states},
-            {row["status"]: row["batches"] for row in statuses},
-            {lane_key(row): row["tokens"] for row in enqueued},
-            {lane_key(row): row["learned_limit"] for row in enqueued if row["learned_limit"] is not None},
-            doubt[0]["creates"],
-            doubt[0]["age_seconds"],
-            dict(actionable[0]),
-        )
+class ReportStore(CensusStore):
+    """Reads for the command line, beside those of the gauges."""
 
     async def totals(self) -> dict[str, Any]:
         """Batches, results, tokens and money of the last day."""

@@ -139,6 +139,7 @@ class SubmitterStore:
                 tuple(Intent(row["id"], row["intended_at"], row["age_seconds"]) for row in doubts),
             )
 
+    @failpoint("submitter.past_deadline")
     async def past_deadline(self) -> list[uuid.UUID]:
         """Sealed batches of which something has passed its deadline, oldest first."""
         return [row["id"] for row in await self.database.fetch("past_deadline")]

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -128,22 +128,19 @@ class ProviderClient:
             raise ProviderUnavailable("files.create", f"{answer.bytes} bytes arrived of {size_bytes}")
         return str(answer.id)
 
-    @failpoint("files.list")
     async def files(self) -> AsyncIterator[ProviderFile]:
         """Every batch input file of the account, newest first."""
-        page = await self.call(
-            "files.list", lambda: self.sdk.files.list(purpose="batch", order="desc", limit=FILES_PAGE)
-        )
-        return self.walk_files(page)
-
-    async def walk_files(self, page: Any) -> AsyncIterator[ProviderFile]:
-        """The files of this page and those after it."""
-        while True:
+        page = None
+        while page is None or page.has_next_page():
+            page = await self.page_of_files(page)
             for file in readable("file", provider_file, page.data):
                 yield file
-            if not page.has_next_page():
-                return
-            page = await self.call("files.list", page.get_next_page)
+
+    @failpoint("files.list")
+    async def page_of_files(self, before: Any | None) -> Any:
+        """The first page of the account's batch input files, or the one after another."""
+        first = partial(self.sdk.files.list, purpose="batch", order="desc", limit=FILES_PAGE)
+        return await self.call("files.list", first if before is None else before.get_next_page)
 
     @failpoint("files.retrieve")
     async def file_bytes(self, file_id: str) -> int:
@@ -159,12 +156,13 @@ class ProviderClient:
         except ProviderMissing:
             return
 
-    @asynccontextmanager
-    async def content(self, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A file's bytes, in blocks as they arrive."""
+    @failpoint("files.content")
+    async def download(self, file_id: str, take: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand over a file's bytes, in blocks as they arrive."""
         try:
             async with self.sdk.files.with_streaming_response.content(file_id) as answer:
-                yield answer.iter_bytes(BLOCK_BYTES)
+                async for block in answer.iter_bytes(BLOCK_BYTES):
+                    await take(block)
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             mapped = map_error("files.content", error, creates=False)
             metrics.provider_calls.labels("files.content", type(mapped).__name__).inc()

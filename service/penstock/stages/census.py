@@ -8,7 +8,7 @@ import structlog
 
 from penstock.core.batch import PROVIDER_RANK
 from penstock.core.lane import LaneKey, Lanes
-from penstock.postgres.report_store import ReportStore
+from penstock.postgres.census_store import CensusStore
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
@@ -31,7 +31,7 @@ class Census(Stage):
     def __init__(
         self,
         drain: asyncio.Event,
-        store: ReportStore,
+        store: CensusStore,
         keeper: LeaseKeeper,
         *,
         generation: int,

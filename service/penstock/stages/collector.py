@@ -156,13 +156,16 @@ class Collector:
         """
         digest = hashlib.sha256()
         read_bytes = 0
+
+        async def take(block: bytes) -> None:
+            nonlocal read_bytes
+            await asyncio.to_thread(file.write, block)
+            digest.update(block)
+            read_bytes += len(block)
+            lease.progress()
+
         with await asyncio.to_thread(path.open, "wb") as file:
-            async with self.client.content(file_id) as blocks:
-                async for block in blocks:
-                    await asyncio.to_thread(file.write, block)
-                    digest.update(block)
-                    read_bytes += len(block)
-                    lease.progress()
+            await self.client.download(file_id, take)
         if read_bytes == size_bytes:
             return
         earlier = self.suspicions.get(file_id)

@@ -143,7 +143,7 @@ class Janitor(Stage):
         """Delete input files of ours that nothing refers to (a crash between upload and note, a split)."""
         before = datetime.now(UTC) - timedelta(seconds=self.settings.orphan_grace_seconds)
         found: list[tuple[UUID, ProviderFile]] = []
-        async for file in await self.client.files():
+        async for file in self.client.files():
             batch_id = batch_of_file(self.deployment, file.name)
             if batch_id is not None and file.created_at is not None and file.created_at < before:
                 found.append((batch_id, file))

@@ -26,7 +26,6 @@ from penstock.core.retry import CALL
 from penstock.core.window import Part
 from penstock.kafka.ledger import read_ledger
 from penstock.kafka.result_producer import RecordTooLarge, ResultProducer
-from penstock.kafka.topics import describe
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.publisher_store import PublisherStore
 from penstock.settings import KafkaSettings, PublisherSettings
@@ -112,8 +111,8 @@ class SlotSession:
     async def read_ledger(self) -> None:
         """Read how far every batch of the slot is published, and hold it against Postgres (P2, P6)."""
         topic = self.tools.kafka.ledger_topic
-        cluster = await describe(self.producer.producer.client, [topic])
-        if topic not in cluster.topics or cluster.topics[topic].id != self.tools.ledger_topic_id:
+        ledger = await self.producer.describe(topic)
+        if ledger is None or ledger.id != self.tools.ledger_topic_id:
             raise Halted(f"{topic} is not the ledger that this deployment was bound to")
         self.ledger = await read_ledger(self.tools.kafka, topic, self.slot, self.client_id, 60.0)
         known = await self.store.known(self.lease, self.ledger)

@@ -206,7 +206,7 @@ class Submitter(Stage):
 
     async def find_file(self, name: str, size_bytes: int) -> str | None:
         """The file that an earlier try uploaded, whole, under this name."""
-        async for file in await self.client.files():
+        async for file in self.client.files():
             if file.name == name and file.bytes == size_bytes:
                 return file.id
         return None

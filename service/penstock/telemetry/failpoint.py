@@ -12,6 +12,7 @@ raise      `FailpointError`
 lose       the same, said of an effect that is done (use with ``after``)
 hang       nothing, for ever (until cancelled)
 pause      SIGSTOP of this process; it goes on when it gets SIGCONT
+tell       nothing but the log line that every action writes first
 =========  ===========================================================
 """
 
@@ -19,16 +20,20 @@ import asyncio
 import functools
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+log = structlog.get_logger()
+
 VARIABLE = "PENSTOCK_FAILPOINTS"
 PLACES = ("before", "after")
-ACTIONS = ("kill", "raise", "lose", "hang", "pause")
+ACTIONS = ("kill", "raise", "lose", "hang", "pause", "tell")
 
 
 class FailpointError(ConnectionError):
@@ -78,21 +83,24 @@ async def strike(name: str, place: str) -> None:
     for each in armed.get(name, ()):
         if each.place != place or not each.due():
             continue
+        log.warning("failpoint.struck", name=name, place=place, action=each.action)
         if each.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if each.action == "hang":
             await asyncio.Event().wait()
         if each.action == "pause":
             os.kill(os.getpid(), signal.SIGSTOP)
-            continue
-        raise FailpointError(f"failpoint {name} {place}")
+        if each.action in ("raise", "lose"):
+            raise FailpointError(f"failpoint {name} {place}")
 
 
-def failpoint(name: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+def failpoint(
+    name: str,
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
     """Decorate the one function that does an I/O with a failpoint before and after it."""
     NAMES.add(name)
 
-    def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         @functools.wraps(function)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             if not armed:

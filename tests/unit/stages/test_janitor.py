@@ -71,11 +71,8 @@ class FakeClient(ProviderClient):
         self.deleted.append(file_id)
 
     async def files(self) -> AsyncIterator[ProviderFile]:
-        async def none() -> AsyncIterator[ProviderFile]:
-            for each in list[ProviderFile]():
-                yield each
-
-        return none()
+        for each in list[ProviderFile]():
+            yield each
 
     async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
         metadata = {"penstock_deployment": "test", "penstock_batch": OURS.hex}

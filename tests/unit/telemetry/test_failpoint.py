@@ -1,4 +1,5 @@
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from penstock.telemetry.failpoint import ACTIONS, NAMES, PLACES, FailpointError,
 KILLED = """
 import asyncio
 from penstock.telemetry.failpoint import failpoint
+from penstock.telemetry.log import configure_logging
+
+configure_logging("warning")
 
 @failpoint("somewhere")
 async def act():
@@ -97,6 +101,12 @@ async def test_several_can_be_armed_and_new_ones_replace_them() -> None:
     assert await passes(effect, 1) == [True]
 
 
+async def test_what_only_tells_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    arm("test.effect=after:tell@2+")
+    assert await passes(Effect(), 3) == [True, True, True]
+    assert capsys.readouterr().out.count("failpoint.struck") == 2
+
+
 async def test_a_hang_ends_when_it_is_cancelled() -> None:
     arm("test.effect=after:hang")
     effect = Effect()
@@ -120,6 +130,8 @@ def test_a_kill_ends_the_process_at_once(place: str, printed: str) -> None:
         timeout=30,
     )
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, printed)
+    told = json.loads(ended.stderr)
+    assert (told["event"], told["name"], told["place"]) == ("failpoint.struck", "somewhere", place)
 
 
 def test_a_pause_ends_when_the_process_is_woken() -> None:
@@ -127,6 +139,7 @@ def test_a_pause_ends_when_the_process_is_woken() -> None:
         [sys.executable, "-c", KILLED],
         env={"PYTHONPATH": str(Path(penstock.__file__).parents[1]), module.VARIABLE: "somewhere=before:pause"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
         ends_at = time.monotonic() + 30

@@ -1,0 +1,73 @@
+"""What the census writes and reads: heartbeats, and the cluster at a glance."""
+
+import uuid
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from penstock.core.lane import LaneKey
+from penstock.postgres.database import Database
+from penstock.postgres.intake_store import lane_key
+from penstock.telemetry.failpoint import failpoint
+
+
+class Wait(NamedTuple):
+    """Requests of a lane that wait at one stage."""
+
+    key: LaneKey
+    stage: str
+    requests: int
+    bytes: int
+    oldest_age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """The cluster at a glance."""
+
+    waits: list[Wait]
+    batches: dict[str, int]
+    provider_batches: dict[str, int]
+    enqueued: dict[LaneKey, int]
+    limits: dict[LaneKey, int]
+    in_doubt: int
+    in_doubt_age_seconds: float
+    actionable: dict[str, int]
+
+
+class CensusStore:
+    """Who is alive, and every figure of the cluster's gauges."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @failpoint("census.heartbeat")
+    async def heartbeat(self, replica: uuid.UUID, generation: int, lanes_sha256: bytes) -> tuple[int, int]:
+        """Say that this replica lives; returns the newest live generation and how many configurations there are."""
+        async with self.database.transaction() as connection:
+            await connection.execute("heartbeat", replica, generation, lanes_sha256)
+            row = await connection.row("live_generations")
+            return (row["newest"], row["variants"]) if row else (generation, 1)
+
+    @failpoint("census.gauges")
+    async def gauges(self) -> Gauges:
+        """Everything that the cluster's gauges and `penstock status` show."""
+        async with self.database.transaction() as connection:
+            waits = await connection.fetch("waits")
+            states = await connection.fetch("batch_states")
+            statuses = await connection.fetch("provider_statuses")
+            enqueued = await connection.fetch("enqueued")
+            doubt = await connection.fetch("in_doubt")
+            actionable = await connection.fetch("actionable")
+        return Gauges(
+            [
+                Wait(lane_key(row), row["stage"], row["requests"], row["bytes"], row["oldest_age_seconds"])
+                for row in waits
+            ],
+            {row["state"]: row["batches"] for row in states},
+            {row["status"]: row["batches"] for row in statuses},
+            {lane_key(row): row["tokens"] for row in enqueued},
+            {lane_key(row): row["learned_limit"] for row in enqueued if row["learned_limit"] is not None},
+            doubt[0]["creates"],
+            doubt[0]["age_seconds"],
+            dict(actionable[0]),
+        )
