@@ -45,6 +45,14 @@ class Owner(NamedTuple):
     requests: int
 
 
+class Duplicate(NamedTuple):
+    """A batch at the provider that a create made which was taken as lost, and how many requests it executes again."""
+
+    batch_id: uuid.UUID
+    provider_batch_id: str
+    requests: int
+
+
 class JanitorStore:
     """Guarded by the lease `janitor`; everything here is safe to do twice."""
 
@@ -171,6 +179,20 @@ class JanitorStore:
             row["id"]: Owner(BatchState(row["state"]), row["file_id"], row["provider_batch_id"], row["requests"])
             for row in rows
         }
+
+    @failpoint("janitor.note_duplicates")
+    async def note_duplicates(self, lease: Held, creates: Sequence[tuple[uuid.UUID, str]]) -> list[Duplicate]:
+        """Write down which creates that were taken as lost have made a batch after all; returns what is new of it.
+
+        So each is counted once, whichever replica sees it first.
+
+        Args:
+            lease: of the janitor.
+            creates: ids of creates, each with the batch that it made at the provider.
+        """
+        ids, made = [each for each, _ in creates], [each for _, each in creates]
+        async with self.database.transaction(lease) as connection:
+            return [Duplicate(*row) for row in await connection.fetch("note_duplicates", ids, made)]
 
     @failpoint("janitor.sweep")
     async def sweep(self, lease: Held, history_seconds: float) -> None:

@@ -52,7 +52,6 @@ class Janitor(Stage):
         self.history_seconds = history_seconds
         self.lease: Lease | None = None
         self.scanned_at: float | None = None
-        self.duplicates: set[str] = set()
         self.kept_files = 0
 
     async def round(self) -> float:
@@ -69,7 +68,7 @@ class Janitor(Stage):
         ]
         if self.scanned_at is None or time.monotonic() - self.scanned_at > SCAN_EVERY_SECONDS:
             self.scanned_at = time.monotonic()
-            steps += [partial(self.cancel_duplicates, lease), partial(self.remove_orphans, lease)]
+            steps += [partial(self.settle_duplicates, lease), partial(self.remove_orphans, lease)]
         errors = []
         for step in steps:
             try:
@@ -105,39 +104,44 @@ class Janitor(Stage):
             return False
         return True
 
-    async def cancel_duplicates(self, lease: Lease) -> None:
-        """Cancel batches of ours that another create of the same batch has made superfluous; each is counted once."""
+    async def settle_duplicates(self, lease: Lease) -> None:
+        """Count batches that were made by creates taken as lost, and cancel what is superfluous and still runs.
+
+        One that failed at validation has executed nothing.
+        """
         seen = await self.client.back_to(datetime.now(UTC) - SCAN_BACK)
-        mine = [
-            (batch_id, each)
-            for each in seen
-            if (batch_id := self.batch_of(each)) and not is_terminal(each.status) and each.status != "cancelling"
+        mine = [each for each in seen if self.is_mine(each) and each.status != "failed"]
+        creates = [(create, each.id) for each in mine if (create := uuid_of(each.metadata.get("penstock_create")))]
+        lease.progress()
+        for duplicate in await self.store.note_duplicates(lease, creates):
+            metrics.duplicates.labels("create").inc(duplicate.requests)
+            log.error(
+                "batch.duplicated",
+                batch=str(duplicate.batch_id),
+                provider_batch=duplicate.provider_batch_id,
+                requests=duplicate.requests,
+            )
+        running = [
+            (batch_id, each.id)
+            for each in mine
+            if not is_terminal(each.status) and each.status != "cancelling" and (batch_id := batch_of(each))
         ]
-        owners = await self.store.owners([batch_id for batch_id, _ in mine])
-        for batch_id, each in mine:
+        owners = await self.store.owners([batch_id for batch_id, _ in running])
+        for batch_id, provider_batch_id in running:
             owner = owners.get(batch_id)
-            if owner is None or not superfluous(owner, each.id):
+            if owner is None or not superfluous(owner, provider_batch_id):
                 continue
             lease.progress()
-            if each.id not in self.duplicates:
-                self.duplicates.add(each.id)
-                metrics.duplicates.labels("create").inc(owner.requests)
-                log.error("batch.duplicated", batch=str(batch_id), provider_batch=each.id, requests=owner.requests)
             try:
-                await self.client.cancel(each.id)
+                await self.client.cancel(provider_batch_id)
             except ProviderMissing:
                 continue
             except ProviderError as error:
-                log.warning("duplicate.kept", provider_batch=each.id, error=str(error))
+                log.warning("duplicate.kept", provider_batch=provider_batch_id, error=str(error))
 
-    def batch_of(self, batch: ProviderBatch) -> UUID | None:
-        """The batch that a provider's batch of this deployment was made for."""
-        if batch.metadata.get("penstock_deployment") != self.deployment:
-            return None
-        try:
-            return UUID(hex=batch.metadata.get("penstock_batch", ""))
-        except ValueError:
-            return None
+    def is_mine(self, batch: ProviderBatch) -> bool:
+        """Whether a batch at the provider is one of this deployment's."""
+        return batch.metadata.get("penstock_deployment") == self.deployment
 
     async def remove_orphans(self, lease: Lease) -> None:
         """Delete input files of ours that nothing refers to (a crash between upload and note, a split)."""
@@ -151,6 +155,19 @@ class Janitor(Stage):
         for file in orphans(found, owners):
             if await self.removed(lease, file.id):
                 metrics.orphans_removed.labels("file").inc()
+
+
+def batch_of(batch: ProviderBatch) -> UUID | None:
+    """The batch that a provider's batch was made for."""
+    return uuid_of(batch.metadata.get("penstock_batch"))
+
+
+def uuid_of(text: str | None) -> UUID | None:
+    """An id of ours in a batch's metadata; None for what is none."""
+    try:
+        return UUID(hex=text or "")
+    except ValueError:
+        return None
 
 
 def superfluous(owner: Owner, provider_batch_id: str) -> bool:

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from penstock.core.batch import BatchState, ProviderBatch
 from penstock.core.errors import ProviderRefused
 from penstock.postgres.database import Held
-from penstock.postgres.janitor_store import JanitorStore, Leftover, Owner, Ring
+from penstock.postgres.janitor_store import Duplicate, JanitorStore, Leftover, Owner, Ring
 from penstock.provider.client import ProviderClient, ProviderFile
 from penstock.settings import JanitorSettings
 from penstock.stages.janitor import Janitor
@@ -29,6 +29,7 @@ class FakeStore(JanitorStore):
         self.failing = failing
         self.done: list[str] = []
         self.marked: list[uuid.UUID] = []
+        self.noted: set[str] = {"the-one"}
 
     def step(self, name: str) -> None:
         if name in self.failing:
@@ -54,6 +55,11 @@ class FakeStore(JanitorStore):
     async def mark_files_removed(self, lease: Held, batch_id: uuid.UUID) -> None:
         self.marked.append(batch_id)
 
+    async def note_duplicates(self, lease: Held, creates: Sequence[tuple[uuid.UUID, str]]) -> list[Duplicate]:
+        new = [made for _, made in creates if made not in self.noted]
+        self.noted.update(new)
+        return [Duplicate(OURS, each, 7) for each in new]
+
     async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:
         return dict.fromkeys(batch_ids, Owner(BatchState.SUBMITTED, None, "the-one", 7))
 
@@ -75,8 +81,15 @@ class FakeClient(ProviderClient):
             yield each
 
     async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
-        metadata = {"penstock_deployment": "test", "penstock_batch": OURS.hex}
-        statuses = {"kept": "in_progress", "other": "in_progress", "stopping": "cancelling", "the-one": "in_progress"}
+        metadata = {"penstock_deployment": "test", "penstock_batch": OURS.hex, "penstock_create": uuid.uuid4().hex}
+        statuses = {
+            "kept": "in_progress",
+            "other": "in_progress",
+            "stopping": "cancelling",
+            "over": "completed",
+            "refused": "failed",
+            "the-one": "in_progress",
+        }
         now = datetime.now(UTC)
         return [
             ProviderBatch(name, status, now, None, None, None, (), metadata, 0, 0, 0)
@@ -127,4 +140,4 @@ async def test_a_duplicate_is_counted_once_and_one_that_refuses_keeps_no_other()
         janitor.scanned_at = None
         await janitor.round()
     assert client.cancelled == ["other"] * 3
-    assert counted() - before == 2 * 7
+    assert counted() - before == 4 * 7, "what is over already was paid for too, what failed was not"

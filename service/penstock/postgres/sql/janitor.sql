@@ -17,6 +17,12 @@ UPDATE batch SET files_removed_at = clock_timestamp() WHERE id = $1;
 -- name: batches_named
 SELECT id, state, file_id, provider_batch_id, requests FROM batch WHERE id = ANY($1::uuid[]);
 
+-- name: note_duplicates
+UPDATE intent AS i SET provider_batch_id = d.provider_batch_id
+FROM unnest($1::uuid[], $2::text[]) AS d (id, provider_batch_id), batch AS b
+WHERE i.id = d.id AND b.id = i.batch_id AND i.outcome IN ('absent', 'refused') AND i.provider_batch_id IS NULL
+RETURNING b.id, d.provider_batch_id, b.requests;
+
 -- name: unpark
 UPDATE batch SET parked_reason = NULL WHERE parked_reason IS NOT NULL AND state = 'decided';
 

@@ -1,0 +1,38 @@
+"""A batch that the provider made of a create which was taken as lost: paid for twice, counted once."""
+
+import asyncio
+from typing import Any
+
+from tests.support.bridge import Bridge
+from tests.support.crash import PATIENCE_SECONDS, POLL_SECONDS, batches, chats
+from tests.support.payments import IN_DOUBT, payments
+from tests.support.service import Service
+
+COUNTED = "penstock_duplicate_executions_total"
+QUICK: dict[str, Any] = {"provider_timeout_seconds": 0.5, "submitter_look_up_seconds": 0.3}
+
+
+async def counted(service: Service) -> float:
+    """What a janitor has counted, once it has looked."""
+    await service.reached("penstock_stage_progress_timestamp_seconds", 1, stage="janitor")
+    return await service.metric(COUNTED, cause="create")
+
+
+async def test_a_create_that_landed_after_all_is_counted_once_though_it_is_over(bridge: Bridge) -> None:
+    late = {"operation": "batches.create", "times": 1, "http": {"effect": "late", "late_seconds": 3}}
+    await bridge.simulator.faults([late])
+    async with bridge.service(**QUICK) as service:
+        await bridge.produce(chats(5))
+        await bridge.results(5)
+        assert await counted(service) == 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while batches(bridge) < 2 or len(bridge.simulator.journal()) < 12:
+            await asyncio.sleep(POLL_SECONDS)
+    found = []
+    for _ in range(2):
+        async with bridge.service(stages="janitor") as janitor:
+            found.append(await counted(janitor))
+    assert found == [5, 0]
+    paid = await payments(bridge)
+    assert (paid.published, dict(paid.extra), paid.unexplained) == (5, {IN_DOUBT: 5}, [])
+    await bridge.check(extra_executions_allowed=5)
