@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit integration test-defences servers docs bench lock clean
+.PHONY: help demo test lint unit integration test-defences soak servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka an
 
 test-defences: $(VENV)/development $(VENV)/servers ## switch each defence off in turn: a test must then fail
 	$(BIN)/python -m tests.defences.sweep
+
+soak: $(VENV)/development $(VENV)/servers ## three replicas while everything fails, MINUTES=30 of it; SEED=… repeats a run
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed "$(SEED)")
 
 servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded

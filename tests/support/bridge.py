@@ -215,6 +215,7 @@ async def open_bridge(
     defences_off: Sequence[str] = (),
     more_requests: int = 0,
     more_results: int = 0,
+    reader: type[LiveReader] = LiveReader,
 ) -> AsyncIterator[Bridge]:
     """A bridge without a service yet; at its end every service is ended, and topics and database go.
 
@@ -229,6 +230,7 @@ async def open_bridge(
         defences_off: defences that services run without, see `tests.defences`.
         more_requests: request topics beside the first one, which the services consume too.
         more_results: result topics beside the first one, for a lanes file to name.
+        reader: the live reader's class.
     """
     lanes_file = folder / "lanes.toml"
     lanes_file.write_text(lanes)
@@ -263,7 +265,7 @@ async def open_bridge(
             dsn=dsn,
             simulator=await stack.enter_async_context(Simulator(folder / "simulator", **(simulator or {}))),
             producer=producer,
-            reader=await stack.enter_async_context(LiveReader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
+            reader=await stack.enter_async_context(reader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
             lanes=lanes_file,
             more_requests=other_requests,
             more_results=other_results,

@@ -97,13 +97,17 @@ class LiveReader:
         with self.seen.open("a") as seen:
             for record in records:
                 self.positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                headers = dict(record.headers)
-                self.received[record.topic].append(
-                    Received(record.topic, record.partition, record.offset, record.key, record.value, headers)
-                )
-                seen.write(json.dumps((headers.get("penstock-result-id") or b"").decode()) + "\n")
+                self.keep(record)
+                result_id = dict(record.headers).get("penstock-result-id") or b""
+                seen.write(json.dumps(result_id.decode()) + "\n")
         async with self.arrived:
             self.arrived.notify_all()
+
+    def keep(self, record: Any) -> None:
+        """Remember a record."""
+        self.received[record.topic].append(
+            Received(record.topic, record.partition, record.offset, record.key, record.value, dict(record.headers))
+        )
 
     async def wait(self, topic: str, count: int, timeout_seconds: float) -> list[Received]:
         """Everything read of a topic so far, once it is so many at least.
