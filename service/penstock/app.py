@@ -237,12 +237,7 @@ class Service:
                 self.rules(),
                 IntakeStore(database, cluster.id),
                 bound.retention_seconds,
-                lambda: RequestConsumer(
-                    settings.kafka,
-                    settings.group,
-                    self.replica,
-                    sum(cluster.topics[topic].partitions for topic in settings.kafka.request_topics),
-                ),
+                lambda: RequestConsumer(settings.kafka, settings.group, self.replica),
                 self.lane_label,
             ),
             "seal": lambda: Sealer(

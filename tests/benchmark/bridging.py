@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
@@ -13,7 +15,6 @@ from tests.benchmark.workload import fill
 from tests.support.service import Service, run_logged
 
 PUBLISHED = "SELECT coalesce(sum(requests), 0) FROM batch WHERE state = 'published'"
-PYTHON = ("-m", "penstock", "migrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,20 @@ class BridgeReading:
     cpu_seconds_idle: float
 
 
+@asynccontextmanager
+async def serving(ground: Ground, environment: Mapping[str, str], name: str) -> AsyncIterator[Service]:
+    """The service as a process of its own, on a database that is migrated first."""
+    log = ground.folder / f"{name}.log"
+    await (await run_logged([sys.executable, "-m", "penstock", "migrate"], log, environment)).wait()
+    async with Service(log, environment) as service:
+        yield service
+
+
 async def bridge(ground: Ground, count: int, size_bytes: int) -> BridgeReading:
     """Answer ``count`` requests that are there when the service has started."""
     topic = await ground.topic("requests")
     environment = await ground.environment(topic)
-    log = ground.folder / f"{topic}.log"
-    await (await run_logged([sys.executable, *PYTHON], log, environment)).wait()
-    async with Service(log, environment) as service:
+    async with serving(ground, environment, topic) as service:
         process = psutil.Process(service.pid)
         idle = cpu(process)
         watch = Watch()

@@ -26,6 +26,7 @@ from penstock.spool import Spool
 from penstock.stages.lease import LeaseKeeper
 from penstock.stages.stage import Stage
 from tests.support.simulator import Simulator
+from tests.support.stack import has_leaders
 
 PARTITIONS = 6
 SLOTS = 4
@@ -47,6 +48,8 @@ class Ground:
         await admin.start()
         try:
             await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
+            while not await has_leaders(admin, name):
+                await asyncio.sleep(0.05)
         finally:
             await admin.close()
         return name

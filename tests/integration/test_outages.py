@@ -12,12 +12,14 @@ from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from tests.support.bridge import API_KEY, Bridge, open_bridge
 from tests.support.conversation import Conversation
+from tests.support.group import generation
 from tests.support.request import chat
 from tests.support.stack import admin_client
 
 AWAY_SECONDS = 2
 ROUNDS = 15
 OUTAGE_SECONDS = 60.0
+POLL_INTERVAL_SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,25 @@ async def test_postgres_goes_and_comes_back_and_the_group_does_not_notice(
     assert (await members(talk.bridge), await talk.service.metric("penstock_rebalances_total")) == before
     assert not [each for each in talk.service.logs("stage.round_failed") if each["level"] == "error"]
     await talk.check()
+
+
+@pytest.mark.defence("stay_in_group")
+async def test_the_group_does_not_notice_a_database_that_is_away_for_longer_than_the_client_may_go_without_a_poll(
+    bridge: Bridge, postgres: EmbeddedPostgres
+) -> None:
+    """The ten minutes of `tests.benchmark.postgres_away`, in seconds. Off: nobody polls while positions are awaited."""
+    group = f"penstock-{bridge.deployment}"
+    async with bridge.service(altered=["--poll-interval", str(POLL_INTERVAL_SECONDS)]):
+        await bridge.produce([chat("before")])
+        await bridge.results(1)
+        before = await generation(bridge.kafka.bootstrap_servers, group)
+        await postgres.kill()
+        await bridge.produce([chat("meanwhile")])
+        await asyncio.sleep(2 * POLL_INTERVAL_SECONDS)
+        await postgres.start()
+        await bridge.results(2)
+        assert await generation(bridge.kafka.bootstrap_servers, group) == before, "the group rebalanced"
+        await bridge.check()
 
 
 async def test_kafka_goes_and_comes_back(talk: Conversation, kafka: EmbeddedKafka) -> None:

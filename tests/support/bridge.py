@@ -91,7 +91,9 @@ class Bridge:
         }
         return {f"PENSTOCK_{name.upper()}": str(value) for name, value in settings.items()}
 
-    def service(self, *, stages: str = "", failpoints: str = "", **overrides: object) -> Service:
+    def service(
+        self, *, stages: str = "", failpoints: str = "", altered: Sequence[str] = (), **overrides: object
+    ) -> Service:
         """A replica, not yet started: enter it."""
         log = self.folder / f"service-{len(self.services)}.log"
         service = Service(
@@ -100,6 +102,7 @@ class Bridge:
             stages=stages,
             failpoints=failpoints,
             defences_off=self.defences_off,
+            altered=altered,
         )
         self.services.append(service)
         return service

@@ -37,6 +37,7 @@ class Service:
         stages: what `--stages` takes; all by default.
         failpoints: what PENSTOCK_FAILPOINTS takes.
         defences_off: defences that it runs without, see `tests.defences`.
+        altered: what is altered in its process, as `tests.support.altered` takes it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Service:
         stages: str = "",
         failpoints: str = "",
         defences_off: Sequence[str] = (),
+        altered: Sequence[str] = (),
     ) -> None:
         self.log = log
         self.port = free_port()
@@ -57,6 +59,9 @@ class Service:
         self.program = ["penstock"]
         if defences_off:
             self.program = ["tests.defences", *defences_off, "--"]
+        if altered:
+            self.program = ["tests.support.altered", *altered, "--", *self.program]
+        if defences_off or altered:
             self.environment["PYTHONPATH"] = f"{SERVICE}{os.pathsep}{SERVICE.parent}"
         self.process: asyncio.subprocess.Process | None = None
 

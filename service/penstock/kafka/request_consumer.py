@@ -1,7 +1,7 @@
 """The consumer of the request topics: seeks by itself, never lets Kafka's offsets be the truth."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -17,23 +17,31 @@ from penstock.telemetry.failpoint import failpoint
 REBALANCE_MS = 60_000
 HEARTBEATS_PER_SESSION = 10
 PREFETCH_BYTES = 32 * 1024 * 1024
-"""What aiokafka may hold fetched and unread; shared out among the partitions."""
+"""What aiokafka may hold fetched and unread; shared out among the partitions that are assigned."""
 PARTITION_BYTES_MIN = 64 * 1024
+PARTITION_BYTES_MAX = 1024 * 1024
+
+
+def partition_bytes(partitions: int) -> int:
+    """What one fetch may bring of a partition, when so many are assigned."""
+    return max(PARTITION_BYTES_MIN, min(PARTITION_BYTES_MAX, PREFETCH_BYTES // max(partitions, 1)))
 
 
 class AssignmentWatch(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Counts assignments and nothing else: aiokafka only logs what a listener raises, and forbids it to fetch."""
+    """Counts assignments and shares out the prefetch: aiokafka only logs what a listener raises, and forbids more."""
 
-    def __init__(self) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self.consumer = consumer
         self.count = 0
 
     def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
         """What is in flight no longer counts."""
         self.count += 1
 
-    def on_partitions_assigned(self, _assigned: Iterable[TopicPartition]) -> None:
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """The intake has to seek before it reads on."""
         self.count += 1
+        self.consumer._fetcher._max_partition_fetch_bytes = partition_bytes(len(assigned))  # noqa: SLF001 - no public way
         metrics.rebalances.inc()
 
 
@@ -44,11 +52,9 @@ class RequestConsumer:
         settings: brokers and topics.
         group: the consumer group.
         member: this replica, for the broker's logs.
-        partitions: partitions of all request topics together, which bounds the prefetch of each.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str, member: uuid.UUID, partitions: int) -> None:
-        self.watch = AssignmentWatch()
+    def __init__(self, settings: KafkaSettings, group: str, member: uuid.UUID) -> None:
         session_ms = int(settings.session_seconds * 1000)
         self.consumer = AIOKafkaConsumer(
             **client_options(settings, f"penstock-{member.hex[:8]}"),
@@ -61,10 +67,11 @@ class RequestConsumer:
             rebalance_timeout_ms=REBALANCE_MS,
             metadata_max_age_ms=int(settings.metadata_seconds * 1000),
             request_timeout_ms=REBALANCE_MS + session_ms,  # a join is answered when the slowest member has come
-            max_partition_fetch_bytes=max(PARTITION_BYTES_MIN, min(1024 * 1024, PREFETCH_BYTES // max(partitions, 1))),
+            max_partition_fetch_bytes=PARTITION_BYTES_MIN,  # until the assignment is known
             fetch_max_bytes=PREFETCH_BYTES,
             max_poll_records=None,
         )
+        self.watch = AssignmentWatch(self.consumer)
         self.topics = settings.request_topics
 
     @failpoint("intake.join")

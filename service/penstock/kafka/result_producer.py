@@ -1,7 +1,6 @@
 """The transactional producer of a slot. It commits only what every send has acknowledged (P3)."""
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -88,12 +87,13 @@ class ResultProducer:
             self.partitions[topic] = tuple(sorted(await self.producer.partitions_for(topic)))
         return self.partitions[topic]
 
-    def append_all(self, records: Iterable[Outgoing], fallback: int) -> list[Full]:
+    def append_all(self, records: Iterable[Outgoing], fallback: int, timestamp_ms: int) -> list[Full]:
         """Add records to the builders of their partitions, by key; CPU work: call it off the loop.
 
         Args:
             records: in the order in which each partition shall have them; `partitions_of` knows their topics.
             fallback: chooses the partition of records without a key.
+            timestamp_ms: of all of them, Unix milliseconds.
 
         Returns:
             Full builders, which must be sent in this order.
@@ -101,13 +101,12 @@ class ResultProducer:
         Raises:
             UnknownTopicOrPartitionError: a topic is not there.
         """
-        now = int(time.time() * 1000)
         full = []
         for topic, key, value, headers, _ in records:
             if topic not in self.partitions:
                 raise UnknownTopicOrPartitionError(topic)
             partition = partition_of(key, self.partitions[topic], fallback)
-            builder = self.append(topic, partition, key, value, headers, now)
+            builder = self.append(topic, partition, key, value, headers, timestamp_ms)
             if builder is not None:
                 full.append((topic, partition, builder))
         return full

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from penstock.core.batch import BatchState
@@ -170,6 +171,12 @@ class JanitorStore:
         """Remember that a batch's provider files are gone."""
         async with self.database.transaction(lease) as connection:
             await connection.execute("mark_files_removed", batch_id)
+
+    @failpoint("janitor.clock")
+    async def database_clock(self) -> datetime:
+        """The database's clock: the age of what others made is judged by it alone."""
+        rows = await self.database.fetch("database_clock")
+        return datetime.fromtimestamp(rows[0][0], UTC)
 
     @failpoint("janitor.owners")
     async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:

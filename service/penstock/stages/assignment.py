@@ -1,6 +1,5 @@
 """What intake holds of its partitions, and what it measures of them."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,8 +54,12 @@ def measure_lag(
     assigned: Mapping[TopicPartition, Assigned],
     high_watermark: Callable[[TopicPartition], int | None],
     retention_seconds: Mapping[str, float],
+    now: float,
 ) -> None:
-    """Lag of this replica's partitions, and how much of the topics' retention the oldest unstored record has."""
+    """Lag of this replica's partitions, and how much of the topics' retention the oldest unstored record has.
+
+    ``now`` is the database's clock, Unix seconds.
+    """
     lag: dict[str, int] = {}
     headroom: dict[str, float] = {}
     for partition, mine in assigned.items():
@@ -65,7 +68,7 @@ def measure_lag(
         lag[topic] = lag.get(topic, 0) + behind
         retention = retention_seconds.get(topic)
         if behind and mine.timestamp and retention:
-            left = 1.0 - max(0.0, time.time() - mine.timestamp) / retention
+            left = 1.0 - max(0.0, now - mine.timestamp) / retention
             headroom[topic] = min(headroom.get(topic, 1.0), max(left, 0.0))
     for topic, records in lag.items():
         metrics.consumer_lag.labels(topic).set(records)

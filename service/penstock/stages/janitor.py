@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -109,7 +109,7 @@ class Janitor(Stage):
 
         One that failed at validation has executed nothing.
         """
-        seen = await self.client.back_to(datetime.now(UTC) - SCAN_BACK)
+        seen = await self.client.back_to(await self.store.database_clock() - SCAN_BACK)
         mine = [each for each in seen if self.is_mine(each) and each.status != "failed"]
         creates = [(create, each.id) for each in mine if (create := uuid_of(each.metadata.get("penstock_create")))]
         lease.progress()
@@ -145,7 +145,7 @@ class Janitor(Stage):
 
     async def remove_orphans(self, lease: Lease) -> None:
         """Delete input files of ours that nothing refers to (a crash between upload and note, a split)."""
-        before = datetime.now(UTC) - timedelta(seconds=self.settings.orphan_grace_seconds)
+        before = await self.store.database_clock() - timedelta(seconds=self.settings.orphan_grace_seconds)
         found: list[tuple[UUID, ProviderFile]] = []
         async for file in self.client.files():
             batch_id = batch_of_file(self.deployment, file.name)

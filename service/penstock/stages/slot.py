@@ -88,6 +88,11 @@ class SlotSession:
         self.store = tools.store
         self.ledger: dict[uuid.UUID, LedgerRecord] = {}
         self.open = False
+        self.clock_offset = 0.0
+
+    def now(self) -> float:
+        """The database's clock, in Unix seconds: brokers refuse records of a replica whose own runs an hour ahead."""
+        return time.monotonic() + self.clock_offset
 
     async def run(self, drain: asyncio.Event) -> int:
         """Work off the slot's ready batches; returns how many were finished."""
@@ -95,6 +100,7 @@ class SlotSession:
         try:
             await self.producer.start()
             await self.read_ledger()
+            self.clock_offset = await self.tools.collector.store.database_clock() - time.monotonic()
             while not drain.is_set():
                 ready = [each for each in await self.store.batches(self.lease, self.slot) if self.due(each[0])]
                 if not ready:
@@ -257,10 +263,10 @@ class SlotSession:
                 built = await asyncio.to_thread(
                     publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
                 )
-                fallback = self.slot + position // SLICE
-                for full_builder in await asyncio.to_thread(self.producer.append_all, built, fallback):
+                fallback, now = self.slot + position // SLICE, self.now()
+                full_builders = await asyncio.to_thread(self.producer.append_all, built, fallback, int(now * 1000))
+                for full_builder in full_builders:
                     await self.producer.send(*full_builder)
-                now = time.time()
                 latencies += [now - manifest.received[part.first + p - start] for p in range(position, last)]
                 position = last
                 records += len(built)
@@ -297,7 +303,7 @@ class SlotSession:
 
     async def write_ledger(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Add ledger records to the open transaction; a value of None takes the key away."""
-        topic, now = self.tools.kafka.ledger_topic, int(time.time() * 1000)
+        topic, now = self.tools.kafka.ledger_topic, int(self.now() * 1000)
         for key, value in records:
             full = self.producer.append(topic, self.slot, key, value, [], now)
             if full is not None:
@@ -335,7 +341,7 @@ class SlotSession:
                 metrics.results_published.labels(label, name).inc(count)
         metrics.batches_published.labels(label).inc()
         if batch.ended_at:
-            metrics.phase_seconds.labels("ended").observe(max(0.0, time.time() - batch.ended_at.timestamp()))
+            metrics.phase_seconds.labels("ended").observe(max(0.0, self.now() - batch.ended_at.timestamp()))
         log.info(
             "batch.published",
             batch=str(batch.id),

@@ -285,7 +285,7 @@ class Submitter(Stage):
         """Say that the provider has the batch."""
         metrics.batches_submitted.labels(self.lane_label(batch.key)).inc()
         metrics.account_halted.labels(batch.key.account).set(0)
-        metrics.phase_seconds.labels("sealed").observe(time.time() - batch.sealed_at.timestamp())
+        metrics.phase_seconds.labels("sealed").observe(max(0.0, time.time() - batch.sealed_at.timestamp()))
         log.debug("batch.submitted", batch=str(batch.id), provider_batch=provider_batch_id)
         self.progressed()
 

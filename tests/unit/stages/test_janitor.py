@@ -52,6 +52,9 @@ class FakeStore(JanitorStore):
         self.step("files")
         return LEFTOVERS
 
+    async def database_clock(self) -> datetime:
+        return datetime.now(UTC)
+
     async def mark_files_removed(self, lease: Held, batch_id: uuid.UUID) -> None:
         self.marked.append(batch_id)
 
