@@ -67,6 +67,7 @@ POLLED = {
         "enqueued": "",
         "in_doubt": "",
         "actionable": "",
+        "unknown_chunks": "1",
     },
     "each batch": {
         "load_batch": "'00000000-0000-0000-0000-000000000001'",

@@ -73,6 +73,14 @@ def is_terminal(status: str) -> bool:
     return rank(status) == TERMINAL_RANK
 
 
+def moves_forward(known: str, seen: str) -> bool:
+    """Whether a status that was seen is recorded over the one that is known.
+
+    A batch can be terminal in the very answer to its create: then the same status is still to be recorded as its end.
+    """
+    return is_terminal(seen) if seen == known else rank(seen) >= rank(known)
+
+
 @dataclass(frozen=True, slots=True)
 class BatchError:
     """One entry of a failed batch's ``errors.data``; ``line`` counts from 1."""

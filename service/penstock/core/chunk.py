@@ -93,9 +93,9 @@ def decode_manifest(stored: bytes) -> Manifest:
     try:
         manifest = MANIFEST.decode(packed)
     except msgspec.ValidationError as error:
-        raise UnknownFormat(f"manifest: {error}") from error
+        raise UnknownFormat("manifest", error) from error
     if manifest.format != FORMAT:
-        raise UnknownFormat(f"manifest format {manifest.format}; this version knows {FORMAT}")
+        raise UnknownFormat("manifest", f"format {manifest.format}; this version knows {FORMAT}")
     return manifest
 
 

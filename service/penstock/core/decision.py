@@ -85,9 +85,9 @@ def decode_decision(stored: bytes) -> Decision:
     try:
         decision = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(stored), type=Decision)
     except msgspec.ValidationError as error:
-        raise UnknownFormat(f"decision: {error}") from error
+        raise UnknownFormat("decision", error) from error
     if decision.format != FORMAT:
-        raise UnknownFormat(f"decision format {decision.format}; this version knows {FORMAT}")
+        raise UnknownFormat("decision", f"format {decision.format}; this version knows {FORMAT}")
     return decision
 
 

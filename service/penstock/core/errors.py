@@ -39,7 +39,16 @@ class RejectedMessage(PenstockError):
 
 
 class UnknownFormat(PenstockError):
-    """A stored record carries a format number this version does not know."""
+    """A stored record carries a format number this version does not know.
+
+    Args:
+        kind: `manifest`, `decision` or `ledger`, a metric label.
+        detail: what is known of it; never its content.
+    """
+
+    def __init__(self, kind: str, detail: object) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
 
 
 class Unreadable(PenstockError):

@@ -41,7 +41,7 @@ def decode_ledger(key: bytes, value: bytes) -> LedgerRecord:
     try:
         stored = msgspec.json.decode(value, type=StoredRecord)
         if stored.format != FORMAT:
-            raise UnknownFormat(f"ledger format {stored.format}; this version knows {FORMAT}")
+            raise UnknownFormat("ledger", f"format {stored.format}; this version knows {FORMAT}")
         return LedgerRecord(uuid.UUID(hex=key.decode()), uuid.UUID(hex=stored.decision), stored.next_position)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise UnknownFormat(f"ledger record: {error}") from error
+        raise UnknownFormat("ledger", error) from error

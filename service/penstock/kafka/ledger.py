@@ -32,20 +32,17 @@ async def read_ledger(
         end = await end_of(options, place)
         consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", auto_offset_reset="none")
         consumer.assign([place])
-        records: dict[uuid.UUID, LedgerRecord] = {}
+        last: dict[bytes, bytes | None] = {}  # decoded at the end: what was overwritten need not be understood
         try:
             await consumer.start()
             await consumer.seek_to_beginning(place)
             while await consumer.position(place) < end:
                 for record in (await consumer.getmany(timeout_ms=200, max_records=5000)).get(place, []):
-                    if record.value is None:
-                        records.pop(uuid.UUID(hex=record.key.decode()), None)
-                    else:
-                        read = decode_ledger(record.key, record.value)
-                        records[read.batch_id] = read
+                    last[record.key] = record.value
         finally:
             await stop_within(consumer)
-    return records
+    records = (decode_ledger(key, value) for key, value in last.items() if value is not None)
+    return {each.batch_id: each for each in records}
 
 
 async def end_of(options: dict[str, object], place: TopicPartition) -> int:

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from penstock.core.chunk import FORMAT
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import Database
 from penstock.postgres.intake_store import lane_key
@@ -32,6 +33,8 @@ class Gauges:
     in_doubt: int
     in_doubt_age_seconds: float
     actionable: dict[str, int]
+    unknown_chunks: int
+    """Unsealed chunks in a format that this version does not know."""
 
 
 class CensusStore:
@@ -58,6 +61,7 @@ class CensusStore:
             enqueued = await connection.fetch("enqueued")
             doubt = await connection.fetch("in_doubt")
             actionable = await connection.fetch("actionable")
+            unknown_chunks = await connection.value("unknown_chunks", FORMAT)
         return Gauges(
             [
                 Wait(lane_key(row), row["stage"], row["requests"], row["bytes"], row["oldest_age_seconds"])
@@ -70,4 +74,5 @@ class CensusStore:
             doubt[0]["creates"],
             doubt[0]["age_seconds"],
             dict(actionable[0]),
+            unknown_chunks,
         )

@@ -65,6 +65,7 @@ class Census(Stage):
     async def gauge(self) -> None:
         """Read the cluster's state once, for every gauge of it."""
         report = await self.store.gauges()
+        left_alone(report.unknown_chunks)
         for gauge in (
             metrics.queue_requests,
             metrics.queue_bytes,
@@ -96,3 +97,10 @@ class Census(Stage):
         metrics.in_doubt_age.set(report.in_doubt_age_seconds)
         for stage, work in report.actionable.items():
             metrics.actionable_work.labels(stage).set(work)
+
+
+def left_alone(chunks: int) -> None:
+    """Report unsealed chunks in a format that this version does not know: a newer replica, if any, seals them."""
+    if chunks:
+        metrics.formats_unknown.labels("chunk").inc()
+        log.warning("format.unknown", kind="chunk", chunks=chunks)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, rank
+from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, moves_forward
 from penstock.core.errors import ProviderDenied, ProviderError, ProviderMissing, ProviderRefused, ProviderUnavailable
 from penstock.core.lane import LaneKey
 from penstock.core.price import bill
@@ -140,9 +140,7 @@ class Poller(Stage):
         sightings = []
         for each in watched:
             found = seen.get(each.provider_batch_id)
-            # A batch can be terminal in the very answer to its create: then its end is still to be recorded.
-            same = found is not None and found.status == each.status and not is_terminal(found.status)
-            if found is None or same or rank(found.status) < rank(each.status):
+            if found is None or not moves_forward(each.status, found.status):
                 continue
             if found.status not in PROVIDER_RANK:
                 self.unknown(found.status)

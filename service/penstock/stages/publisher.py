@@ -6,7 +6,7 @@ import uuid
 
 import structlog
 
-from penstock.core.errors import Halted
+from penstock.core.errors import Halted, UnknownFormat
 from penstock.core.identity import transactional_id
 from penstock.kafka.result_producer import ResultProducer
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -75,7 +75,9 @@ class Publisher(Stage):
         async with self.keeper.holding(lease):
             try:
                 finished = await session.run(self.drain)
-            except Halted as error:
+            except (Halted, UnknownFormat) as error:
+                if isinstance(error, UnknownFormat):
+                    metrics.formats_unknown.labels(error.kind).inc()
                 self.waiting[slot] = time.monotonic() + HALT_SECONDS
                 self.halted.add(slot)
                 metrics.slots_halted.set(len(self.halted))

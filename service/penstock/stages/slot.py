@@ -19,7 +19,7 @@ from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartiti
 from penstock.core.batch import BatchState
 from penstock.core.chunk import Manifest, read_lines
 from penstock.core.decision import Decision, Outcome
-from penstock.core.errors import Halted, PenstockError, ProviderError, Superseded
+from penstock.core.errors import Halted, PenstockError, ProviderError, Superseded, UnknownFormat
 from penstock.core.ledger import LedgerRecord, encode_ledger
 from penstock.core.publication import Publication, may_overflow, shared_headers
 from penstock.core.retry import CALL
@@ -150,6 +150,8 @@ class SlotSession:
         publishing = False
         try:
             batch = await self.tools.collector.store.load(batch_id)
+            if batch.state is BatchState.DECIDED:  # one of another version is known before anything is downloaded
+                await self.tools.collector.store.read_decision(batch_id)
             async with self.files(batch) as spooled:
                 if batch.state is BatchState.ENDED:
                     if not await self.tools.collector.decide(self.lease, batch, spooled):
@@ -168,6 +170,9 @@ class SlotSession:
                 await self.store.park(self.lease, batch_id, reason)
             if isinstance(error, RecordTooLarge):
                 self.tools.refused_sizes.add(batch_id)
+            if isinstance(error, UnknownFormat):
+                metrics.formats_unknown.labels(error.kind).inc()
+                log.warning("format.unknown", kind=error.kind, batch=str(batch_id), error=str(error))
             if publishing or not isinstance(error, PASSING):
                 raise
             return False

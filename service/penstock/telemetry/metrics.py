@@ -101,6 +101,9 @@ intake_resets = Counter("penstock_intake_resets_total", "Times intake went back 
 slots_held = Gauge("penstock_slots_held", "Slots that this replica publishes.")
 slots_halted = Gauge("penstock_slots_halted", "Slots halted for safety: the ledger and Postgres disagree.")
 batches_parked = Counter("penstock_batches_parked_total", "Batches set aside because their topic refuses.")
+formats_unknown = Counter(
+    "penstock_formats_unknown_total", "Records in a format of a newer version that were met and left alone.", ["kind"]
+)
 pool_wait = Histogram("penstock_postgres_pool_wait_seconds", "Wait for a connection.", buckets=CALLS)
 
 # Process

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import penstock.stages.poller
+from penstock.core.batch import is_terminal
 from penstock.core.chunk import NewChunk
 from penstock.core.decision import Decision, Reconciliation
 from penstock.core.errors import ProviderUnavailable
@@ -16,7 +17,7 @@ from tests.defences.switches.registry import Patch, defence, reword
 @defence("way of the data, 4", 11)
 def forward_only(patch: Patch) -> None:
     """A status is recorded whatever stood there before."""
-    patch.setattr(penstock.stages.poller, "rank", lambda _: 0)
+    patch.setattr(penstock.stages.poller, "moves_forward", lambda known, seen: seen != known or is_terminal(seen))
     reword(patch, "record_status", ("provider_status = $2 AND provider_open", "$2::text <> ''"))
 
 

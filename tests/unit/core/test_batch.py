@@ -15,6 +15,7 @@ from penstock.core.batch import (
     Remedy,
     is_terminal,
     locate,
+    moves_forward,
     positions,
     rank,
     remedy,
@@ -54,6 +55,13 @@ def test_statuses_rise_on_the_way_the_provider_takes() -> None:
     way = ["validating", "in_progress", "finalizing", "completed"]
     assert sorted(way, key=rank) == way
     assert rank("something_new") == rank("in_progress")
+
+
+def test_a_status_is_recorded_only_forward_and_an_end_even_if_the_create_answered_with_it() -> None:
+    assert moves_forward("validating", "in_progress")
+    assert not moves_forward("finalizing", "in_progress")
+    assert not moves_forward("in_progress", "in_progress")
+    assert moves_forward("failed", "failed")
 
 
 def refused(

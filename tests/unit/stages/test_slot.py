@@ -8,7 +8,7 @@ import pytest
 
 from penstock.core.batch import BatchState
 from penstock.core.decision import Reconciliation
-from penstock.core.errors import ProviderUnavailable
+from penstock.core.errors import ProviderUnavailable, UnknownFormat
 from penstock.stages.collector import Spooled
 from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
 
@@ -16,21 +16,32 @@ from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
 class Session(SlotSession):
     """A session whose batch fails where a test wants it to."""
 
-    def __init__(self, *, loading: Exception | None = None, publishing: Exception | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        loading: Exception | None = None,
+        reading: Exception | None = None,
+        publishing: Exception | None = None,
+    ) -> None:
         tools: Any = SimpleNamespace(
             store=None,
             patience={},
             refused_sizes=set(),
-            collector=SimpleNamespace(store=SimpleNamespace(load=self.load)),
+            collector=SimpleNamespace(store=SimpleNamespace(load=self.load, read_decision=self.read_decision)),
         )
         super().__init__(0, Any, Any, "test", tools)  # type: ignore[arg-type]  # nothing of them is used
         self.loading = loading
+        self.reading = reading
         self.publishing = publishing
 
     async def load(self, _: uuid.UUID) -> Any:
         if self.loading:
             raise self.loading
         return SimpleNamespace(state=BatchState.DECIDED)
+
+    async def read_decision(self, _: uuid.UUID) -> None:
+        if self.reading:
+            raise self.reading
 
     @asynccontextmanager
     async def files(self, _: Any) -> AsyncIterator[None]:
@@ -54,6 +65,12 @@ async def test_any_failure_while_publishing_ends_the_session_and_the_batch_waits
 
 async def test_a_batch_whose_files_cannot_be_had_now_waits_and_the_slot_goes_on() -> None:
     session = Session(loading=ProviderUnavailable("files.content", "cut"))
+    assert await session.work(BATCH) is False
+    assert not session.due(BATCH)
+
+
+async def test_a_batch_whose_decision_is_of_another_format_waits_and_the_slot_goes_on() -> None:
+    session = Session(reading=UnknownFormat("decision", "format 2"))
     assert await session.work(BATCH) is False
     assert not session.due(BATCH)
 

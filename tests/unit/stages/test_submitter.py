@@ -19,7 +19,7 @@ from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.submitter import Submitter
 
 UNFORESEEN = [
-    UnknownFormat("a newer chunk"),
+    UnknownFormat("manifest", "a newer chunk"),
     PenstockError("the lines are gone"),
     OSError(errno.ENOSPC, "disk full"),
     asyncpg.DataError("a text with NUL"),

@@ -23,6 +23,9 @@ FROM (
 JOIN lane AS l ON l.id = w.lane_id
 GROUP BY l.id, w.stage;
 
+-- name: unknown_chunks
+SELECT count(*) FROM chunk WHERE taken < requests AND format > $1;
+
 -- name: batch_states
 SELECT state, count(*) AS batches FROM batch
 WHERE state IN ('sealed', 'creating', 'submitted', 'ended') GROUP BY state
