@@ -150,10 +150,10 @@ class RequestConsumer:
         found = await coordinator.fetch_committed_offsets(list(partitions))
         return {partition: each.offset for partition, each in found.items() if each.offset >= 0}
 
-    def high_watermark(self, partition: TopicPartition) -> int | None:
-        """The end of a partition as the last fetch saw it."""
-        offset: int | None = self.consumer.highwater(partition)
-        return offset
+    def high_watermarks(self) -> dict[TopicPartition, int]:
+        """The end of each partition that is this replica's now, as the last fetch saw it."""
+        ends = {partition: self.consumer.highwater(partition) for partition in self.assigned()}
+        return {partition: offset for partition, offset in ends.items() if offset is not None}
 
     @failpoint("intake.commit")
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:

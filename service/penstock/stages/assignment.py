@@ -1,6 +1,6 @@
 """What intake holds of its partitions, and what it measures of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int |
 
 def measure_lag(
     assigned: Mapping[TopicPartition, Assigned],
-    high_watermark: Callable[[TopicPartition], int | None],
+    ends: Mapping[TopicPartition, int],
     retention_seconds: Mapping[str, float],
     now: float,
 ) -> None:
@@ -64,7 +64,7 @@ def measure_lag(
     headroom: dict[str, float] = {}
     for partition, mine in assigned.items():
         topic = partition.topic
-        behind = max(0, (high_watermark(partition) or mine.handed_on) - mine.handed_on)
+        behind = max(0, ends.get(partition, mine.handed_on) - mine.handed_on)
         lag[topic] = lag.get(topic, 0) + behind
         retention = retention_seconds.get(topic)
         if behind and mine.timestamp and retention:

@@ -360,10 +360,7 @@ class Intake(Stage):
         # What is paused is not fetched, and no fetch tells where it ends.
         ends = await consumer.last_offsets(each for each in self.assigned if each.topic in paused) if paused else {}
         measure_lag(
-            self.assigned,
-            lambda each: ends.get(each, consumer.high_watermark(each)),
-            self.retention_seconds,
-            now + self.clock_offset,
+            self.assigned, {**consumer.high_watermarks(), **ends}, self.retention_seconds, now + self.clock_offset
         )
         if now - self.topics_checked_at >= TOPIC_CHECK_SECONDS:
             self.topics_checked_at = now
