@@ -166,7 +166,7 @@ class Soak:
             return
         say("judged; a fresh replica clears up")
         async with bridge.service(**SETTINGS):
-            summary.problems += await cleaned(bridge)
+            summary.problems += await cleaned(bridge, summary.payments.superfluous)
 
     async def tell(self) -> None:
         """A line every ten seconds."""

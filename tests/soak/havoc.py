@@ -5,8 +5,9 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from http.client import HTTPException
+from typing import Any, TypeVar
 
 from penstock.embedded.postgres import EmbeddedPostgres
 from tests.soak.schedule import REPLICAS, Act, What
@@ -15,8 +16,11 @@ from tests.support.bridge import Bridge
 from tests.support.service import Service
 
 TELL_SECONDS = 60.0
+INSIST_SECONDS = 0.2
 WATCH_SECONDS = 1.0
 GOOD_DAY = "a few failing lines, on good days too"
+
+Answer = TypeVar("Answer")
 
 
 class EndedByItselfError(Exception):
@@ -143,22 +147,10 @@ class Havoc:
         """Replace the simulator's faults, and note how often the ones before have struck."""
         rules = [(kind, rule) for kind in kinds for rule in STORMS[kind]]
         rules += [(GOOD_DAY, rule) for rule in ALWAYS if good_day]
-        async with asyncio.timeout(TELL_SECONDS):
-            while True:
-                try:
-                    fired = await self.bridge.simulator.fired()
-                    break
-                except OSError:  # it is being started again
-                    await asyncio.sleep(0.2)
-            for kind, count in zip(self.in_force, fired, strict=True):
-                self.fired[kind] += count
-            self.in_force = []
-            while True:
-                try:
-                    await self.bridge.simulator.faults([rule for _, rule in rules])
-                    break
-                except OSError:
-                    await asyncio.sleep(0.2)
+        fired = await insist(self.bridge.simulator.fired)
+        for kind, count in zip(self.in_force, fired, strict=True):
+            self.fired[kind] += count
+        await insist(lambda: self.bridge.simulator.faults([rule for _, rule in rules]))
         self.in_force = [kind for kind, _ in rules]
 
     async def watch(self) -> None:
@@ -177,3 +169,13 @@ class Havoc:
                 self.starts_in_vain += 1
                 async with replica.changing:
                     await replica.start()
+
+
+async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Call the simulator until it answers: it may be on its way up."""
+    async with asyncio.timeout(TELL_SECONDS):
+        while True:
+            try:
+                return await call()
+            except (OSError, HTTPException):
+                await asyncio.sleep(INSIST_SECONDS)

@@ -11,7 +11,7 @@ from tests.soak.storms import STORMS
 REPLICAS = 3
 WITNESS = REPLICAS - 1
 """The replica that is paused and never killed: its memory is watched over the whole run."""
-PAUSE_SHARE = 0.25
+PAUSE_SHARE = 0.2
 PAIR_SHARE = 0.3
 
 
@@ -65,7 +65,7 @@ def replicas(chance: Random) -> Iterator[Act]:
         else:
             act = Act(at, What.KILL, chance.uniform(0.0, 4.0), chance.randrange(WITNESS))
         yield act
-        at = act.ends_at + chance.uniform(10.0, 22.0)
+        at = act.ends_at + chance.uniform(8.0, 18.0)
 
 
 def outages(chance: Random, what: What, least: float, most: float) -> Iterator[Act]:

@@ -34,10 +34,14 @@ LOST = "a paid line or file was lost"
 
 @dataclass(slots=True)
 class Payments:
-    """Paid executions: those whose answers were published, the extra ones by their cause, and those without one."""
+    """Paid executions: those whose answers were published, the extra ones by their cause, and those without one.
+
+    `superfluous` are the provider's batches that were paid for and made by creates which were taken as lost.
+    """
 
     published: int = 0
     extra: Counter[str] = field(default_factory=Counter)
+    superfluous: set[str] = field(default_factory=set)
     unexplained: list[str] = field(default_factory=list)
 
 
@@ -68,16 +72,17 @@ async def payments(bridge: Bridge) -> Payments:
     decided = {row["provider_batch_id"]: read(row) for row in await bridge.sql(BATCHES)}
     doubts = {row["id"].hex for row in await bridge.sql(DOUBTS)}
     found = Payments()
-    superfluous: set[str] = set()
+    made_in_vain: set[str] = set()
     for event in events(bridge.simulator.state / "journal.jsonl"):
         provider_batch = event["batch_id"]
         if event["event"] == "batch.created":
             if event["metadata"].get("penstock_create") in doubts:
-                superfluous.add(provider_batch)
+                made_in_vain.add(provider_batch)
         elif event["status_code"] == OK:
             if provider_batch in decided:
                 cause = decided[provider_batch].cause(event["custom_id"])
-            elif provider_batch in superfluous:
+            elif provider_batch in made_in_vain:
+                found.superfluous.add(provider_batch)
                 cause = IN_DOUBT
             else:
                 found.unexplained.append(f"{provider_batch} {event['custom_id']}")
