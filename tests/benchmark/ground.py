@@ -14,10 +14,10 @@ from unittest.mock import patch
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from penstock.app import Service, opened
+from penstock.composition import Composition, bind
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from penstock.postgres.database import Database
+from penstock.postgres.database import Database, opened
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import migrate
 from penstock.provider.client import ProviderClient
@@ -61,7 +61,7 @@ class Ground:
         await connection.execute(f"create database bench_{number}")
         await connection.close()
         lanes = self.folder / f"lanes-{number}.toml"
-        lanes.write_text("[defaults]\nage_max_seconds = 2\n")
+        lanes.write_text("[defaults]\nage_max_seconds = 2\nenqueued_tokens_max = 1000000000\n")
         return {
             "PENSTOCK_DEPLOYMENT": f"bench-{number}",
             "PENSTOCK_LANES_FILE": str(lanes),
@@ -98,7 +98,7 @@ async def ground(folder: Path) -> AsyncIterator[Ground]:
 class Parts:
     """The stages of a replica that does not run by itself, by name, and what else they need."""
 
-    service: Service
+    composition: Composition
     database: Database
     keeper: LeaseKeeper
     stages: dict[str, Stage]
@@ -109,20 +109,21 @@ async def parts(environment: dict[str, str]) -> AsyncIterator[Parts]:
     """The service's own composition, to run stage by stage in this process; leases are kept."""
     with patch.dict(os.environ, environment):
         settings = load_settings()
-    service = Service(settings, lanes=settings.read_lanes())
+    lanes, replica, stop = settings.read_lanes(), uuid.uuid4(), asyncio.Event()
     async with opened(settings) as database:
         await migrate(database)
-        bound = await service.bind(database)
-        spool = Spool(settings.spool, service.replica)
+        bound = await bind(settings, lanes, database)
+        spool = Spool(settings.spool, replica)
         spool.open()
         client = ProviderClient(settings.provider)
-        keeper = LeaseKeeper(service.stop_keeper, LeaseStore(database, service.replica, settings.lease.seconds))
-        stages = service.compose(database, bound, spool, client, keeper)
+        keeper = LeaseKeeper(stop, LeaseStore(database, replica, settings.lease.seconds))
+        composition = Composition(settings, lanes, bound, replica, asyncio.Event(), database, spool, client, keeper)
+        stages = composition.stages(frozenset(composition.makers()))
         keeping = asyncio.create_task(keeper.run())
         try:
-            yield Parts(service, database, keeper, {stage.name: stage for stage in stages})
+            yield Parts(composition, database, keeper, {stage.name: stage for stage in stages})
         finally:
-            service.stop_keeper.set()
+            stop.set()
             await keeping
             await client.close()
             spool.close()

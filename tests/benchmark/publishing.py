@@ -44,10 +44,10 @@ async def publish(ground: Ground, topic: str) -> tuple[Reading, str]:
         assert isinstance(publisher, Publisher)
         lease = await bridge.keeper.acquire(f"slot/{slot}")
         assert lease is not None
-        kafka = bridge.service.settings.kafka
-        producer = ResultProducer(kafka, transactional_id(bridge.service.settings.deployment, slot), 60.0)
+        kafka = bridge.composition.settings.kafka
+        producer = ResultProducer(kafka, transactional_id(bridge.composition.settings.deployment, slot), 60.0)
         session = TimedSession(slot, lease, producer, "bench", publisher.tools)
-        await session.run(bridge.service.drain)
+        await session.run(bridge.composition.drain)
         assert session.reading is not None
         return session.reading, kafka.result_topic
 

@@ -13,7 +13,7 @@ from tests.support.stack import admin_client
 
 SMALL: dict[str, Any] = {"intake_requests_max": 10, "publisher_transaction_records_max": 1}
 """Transactions of ten results: as many as a chunk holds."""
-LANES = "[defaults]\nage_max_seconds = 1.5\n"
+LANES = "[defaults]\nage_max_seconds = 1.5\nretry_min_seconds = 0.2\n"
 
 
 @pytest.mark.defence("ledger_read", "lines_by_id")

@@ -240,6 +240,8 @@ async def test_a_fault_of_our_own_halts_the_lane_and_no_other(talk: Conversation
     more = [chat(f"more-{number}", model="ours") for number in range(3)]
     await talk.bridge.produce(more)
     assert statuses(await talk.ask(chats("healthy", 3))) == {(200, "1"): 3}
+    late = [chat(f"overdue-{number}", model="ours") for number in range(2)]
+    assert errors(await talk.ask(late, headers=[("penstock-deadline-seconds", b"1")])) == ["deadline_exceeded"] * 2
     assert await talk.creates("ours") == 1
     await talk.bridge.simulator.faults([])
     await talk.bridge.sql("UPDATE lane SET halted_reason = NULL WHERE model = 'ours'")

@@ -35,6 +35,8 @@ INSERT INTO reservation (batch_id, account, model, tokens)
 POLLED = {
     "sealer": {
         "windows": "1",
+        "overdue_lanes": "1",
+        "overdue_chunks": "1, 10, 1",
         "unsealed_chunks": "1, 10000, 1",
         "creates_pace": f"'{ACCOUNT}'",
         "measure_backlog": "",

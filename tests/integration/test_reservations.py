@@ -41,6 +41,12 @@ async def finish(pool: Database, batch_id: uuid.UUID) -> None:
         await connection.execute("move_to_ended", batch_id, "done", "")
 
 
+async def accept(pool: Database, batch_id: uuid.UUID, status: str = "in_progress") -> None:
+    """Let the provider have a batch, in this status."""
+    async with pool.pool.acquire() as connection:
+        await connection.execute("UPDATE batch SET provider_status = $2 WHERE id = $1", batch_id, status)
+
+
 async def batches(pool: Database) -> list[BatchRow]:
     """Every batch, oldest first."""
     async with pool.transaction() as connection:
@@ -73,7 +79,7 @@ async def test_a_young_small_batch_does_not_overtake_an_old_large_one(database: 
 async def test_tokens_released_twice_are_released_once(database: str) -> None:
     async with migrated(database) as pool:
         first, second = await batch_of(pool), await batch_of(pool)
-        assert await reserve(pool, None) == 2
+        assert await reserve(pool, 10**6) == 2
         assert [await release(pool, first), await release(pool, first)] == [1, 0]
         assert set(await reserved(pool)) == {second}
 
@@ -129,8 +135,34 @@ async def test_a_limit_that_was_hit_and_not_named_is_probed_by_one_batch_at_a_ti
         await collector.learn_limit(ACCOUNT, LANE.model, None)
         assert [await reserve(pool, None), await reserve(pool, None)] == [1, 0]
         assert set(await reserved(pool)) == {sealed[0]}
+        await accept(pool, sealed[0])
+        assert await reserve(pool, None) == 0
         await collector.calibrate(ACCOUNT, LANE.model, 100, 100)
-        assert await reserve(pool, None) == 2
+        assert await reserve(pool, None) == 1
+        assert set(await reserved(pool)) == set(sealed[:2])
+
+
+async def test_while_no_limit_is_known_one_batch_at_a_time_waits_for_the_providers_word(database: str) -> None:
+    async with migrated(database) as pool:
+        sealed = [await batch_of(pool) for _ in range(3)]
+        assert [await reserve(pool, None), await reserve(pool, None)] == [1, 0]
+        await accept(pool, sealed[0], "validating")
+        assert await reserve(pool, None) == 0
+        await accept(pool, sealed[0])
+        assert [await reserve(pool, None), await reserve(pool, None)] == [1, 0]
+        assert set(await reserved(pool)) == set(sealed[:2])
+
+
+async def test_a_learned_limit_is_asked_for_again_after_a_day(database: str) -> None:
+    async with migrated(database) as pool:
+        for _ in range(3):
+            await batch_of(pool, 1, tokens=10)
+        await CollectorStore(pool, 4).learn_limit(ACCOUNT, LANE.model, 20)
+        assert [await reserve(pool, None), await reserve(pool, None)] == [1, 0]
+        async with pool.pool.acquire() as connection:
+            await connection.execute("UPDATE quota SET learned_at = learned_at - interval '25 hours'")
+            await connection.execute("UPDATE batch SET provider_status = 'in_progress'")
+        assert await reserve(pool, None) == 1
 
 
 async def test_a_limit_that_was_learned_is_kept_when_a_later_refusal_names_none(database: str) -> None:

@@ -53,7 +53,7 @@ async def test_a_window_of_50000_requests_passes_in_256_mib(
 async def test_a_hundred_batches_in_progress_cost_one_list_call_a_round(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    lanes = "[defaults]\nage_max_seconds = 60\nrequests_max = 1\n"
+    lanes = "[defaults]\nage_max_seconds = 60\nrequests_max = 1\nenqueued_tokens_max = 1000000\n"
     async with (
         open_bridge(kafka, postgres, tmp_path, lanes=lanes, simulator={"in_progress_seconds": 600}) as bridge,
         bridge.service() as service,

@@ -24,7 +24,7 @@ from tests.support.waiting import NeverCame
 
 ROOT = Path(__file__).parents[2]
 API_KEY = "sk-canary-8e21b7"
-LANES = "[defaults]\nage_max_seconds = 0.5\n"
+LANES = "[defaults]\nage_max_seconds = 0.5\nretry_min_seconds = 0.2\n"
 SLOTS = 4
 WAIT_SECONDS = 30.0
 MIGRATE_SECONDS = 30.0

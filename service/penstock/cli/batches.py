@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from penstock.app import opened
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, console, print_json, since, table
 from penstock.core.decision import Outcome
 from penstock.core.lane import LaneKey
+from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
 from penstock.settings import Settings
 

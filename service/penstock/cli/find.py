@@ -9,12 +9,12 @@ import msgspec
 import typer
 import zstandard
 
-from penstock.app import opened
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, console, print_json, since
 from penstock.core.chunk import Manifest, decode_manifest
 from penstock.core.decision import FINAL, Outcome, decode_decision
 from penstock.core.lane import LaneKey
+from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
 from penstock.settings import Settings
 

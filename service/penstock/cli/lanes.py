@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from penstock.app import opened
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, print_json
 from penstock.core.lane import LaneKey
+from penstock.postgres.database import opened
 from penstock.postgres.window_store import WindowStore
 from penstock.settings import Settings
 

@@ -15,12 +15,12 @@ import asyncpg
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ValidationError
 
-from penstock.app import opened
 from penstock.cli.outcome import sentence
 from penstock.core.errors import ConfigurationError, ProviderDenied, ProviderError
 from penstock.core.lane import Lanes
 from penstock.kafka.layout import PARTITIONS, Role, create_missing, misfits, record_bytes_max, wanted_topics
 from penstock.kafka.topics import Cluster, TopicClient
+from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
 from penstock.postgres.preflight_store import PreflightStore
 from penstock.provider.client import ProviderClient

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from aiokafka import TopicPartition
 
-from penstock.app import opened
 from penstock.cli.outcome import command
 from penstock.core.errors import ConfigurationError
 from penstock.kafka.record_reader import RecordReader
 from penstock.kafka.topics import TopicClient
+from penstock.postgres.database import opened
 from penstock.postgres.intake_store import IntakeStore, Place, Stand
 from penstock.postgres.migrate import require_schema
 from penstock.settings import Settings

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 import uvloop
 
-from penstock.app import STAGES, Service, opened, parse_stages
+from penstock.app import STAGES, Service, parse_stages
 from penstock.cli.outcome import reported
+from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrate as apply_migrations
 from penstock.settings import load_settings
 from penstock.telemetry.log import configure_logging

@@ -10,10 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 
-from penstock.app import opened
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, age, console, money, print_json, size, table
 from penstock.postgres.census_store import Gauges
+from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
 from penstock.settings import Settings
 

@@ -126,12 +126,14 @@ def each_line(lines: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
 class NewChunk:
     """A chunk ready to be stored.
 
-    ``deadline`` is the earliest of its requests, in Unix seconds.
+    ``attempt`` counts failures by the requests' own fault, ``tries`` tries of any kind; ``deadline`` is the earliest
+    of its requests, in Unix seconds.
     """
 
     id: uuid.UUID
     topic: str
     attempt: int
+    tries: int
     size: Size
     deadline: float
     lines: bytes
@@ -143,12 +145,15 @@ class NewChunk:
         return len(self.lines) + len(self.manifest)
 
 
-def pack_chunk(chunk_id: uuid.UUID, attempt: int, lines: Sequence[bytes], manifest: Manifest) -> NewChunk:
+def pack_chunk(
+    chunk_id: uuid.UUID, attempt: int, lines: Sequence[bytes], manifest: Manifest, *, tries: int = 0
+) -> NewChunk:
     """Compress lines and manifest into a chunk; CPU work of about 5 µs per KB, so call it off the loop."""
     return NewChunk(
         id=chunk_id,
         topic=manifest.topic,
         attempt=attempt,
+        tries=tries,
         size=Size(manifest.requests, sum(manifest.lengths), sum(manifest.tokens), sum(manifest.inputs)),
         deadline=min(manifest.deadlines),
         lines=encode_lines(lines),

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
+LEARNED_SECONDS = 86_400.0
+"""A learned limit is believed for so long; then one batch asks again, since accounts rise in tier."""
 LIMIT_WORDS = re.compile(r"Limit:\s*([\d,_]+)\s*enqueued tokens", re.IGNORECASE)
 
 
@@ -15,25 +17,34 @@ class Waiting(NamedTuple):
     tokens: int
 
 
-def grants(
-    waiting: Sequence[Waiting], enqueued: int, running: int, limit: int | None, *, probing: bool
-) -> list[Waiting]:
+class Reserved(NamedTuple):
+    """What a model's batches have reserved: tokens, by how many batches, and how many of these were not taken yet."""
+
+    tokens: int
+    batches: int
+    unproven: int
+
+
+NOTHING_RESERVED = Reserved(0, 0, 0)
+
+
+def grants(waiting: Sequence[Waiting], reserved: Reserved, limit: int | None, *, probing: bool) -> list[Waiting]:
     """The batches whose tokens are reserved now, oldest first; the first that does not fit holds back the younger.
 
     Args:
         waiting: sealed batches of one account and model, oldest first.
-        enqueued: tokens reserved already.
-        running: batches that hold a reservation.
-        limit: the model's limit in tokens; None when it is not known, then nothing is held back.
-        probing: the limit was hit and is not known: one batch at a time finds it.
+        reserved: what is reserved already.
+        limit: the model's limit in tokens; None when it is not known: then one batch at a time asks the provider, by
+            being validated, whether there is room for it, and at most that one is refused.
+        probing: the limit was hit and not named: one batch alone, until one has ended well.
 
     A batch larger than the whole limit goes alone on an idle model, and its refusal is final (S2).
     """
-    if probing and limit is None:
-        return list(waiting[:1]) if running == 0 else []
     if limit is None:
-        return list(waiting)
+        asking = reserved.batches if probing else reserved.unproven
+        return [] if asking else list(waiting[:1])
     granted: list[Waiting] = []
+    enqueued = reserved.tokens
     for each in waiting:
         if enqueued + each.tokens > limit and (enqueued or granted):
             break

@@ -12,15 +12,17 @@ ID_START = len(b'{"custom_id":"')
 
 
 class Requeue:
-    """Collects requests of one topic and one attempt until a chunk is full.
+    """Collects requests of one topic and one history until a chunk is full.
 
     Args:
         manifest: of any chunk of the topic; names the topic and cluster.
-        attempt: of the new try; 0 is the first.
+        attempt: failures by their own fault so far.
+        tries: of any kind so far.
     """
 
-    def __init__(self, manifest: Manifest, attempt: int) -> None:
+    def __init__(self, manifest: Manifest, attempt: int, tries: int) -> None:
         self.attempt = attempt
+        self.tries = tries
         self.origin = manifest
         self.clear()
 
@@ -48,6 +50,6 @@ class Requeue:
 
     def pack(self) -> NewChunk:
         """What is collected, as a chunk; begins a new one. CPU work: call it off the loop."""
-        chunk = pack_chunk(self.chunk_id, self.attempt, self.lines, self.manifest)
+        chunk = pack_chunk(self.chunk_id, self.attempt, self.lines, self.manifest, tries=self.tries)
         self.clear()
         return chunk

@@ -25,6 +25,7 @@ class SealReason(StrEnum):
     FLUSH = "flush"
     DEAD_LETTERS = "dead_letters"
     SPLIT = "split"
+    DEADLINE = "deadline"
 
 
 class Size(NamedTuple):

@@ -12,14 +12,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from penstock.app import opened
 from penstock.demo.process import ServiceProcess, SimulatorProcess
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.embedded.server import EmbeddedServer
 from penstock.kafka.layout import create_missing, wanted_topics
 from penstock.kafka.topics import Cluster, TopicClient
-from penstock.postgres.database import Database
+from penstock.postgres.database import Database, opened
 from penstock.postgres.migrate import migrate
 from penstock.settings import PREFIX, PostgresSettings, Settings, load_settings
 
@@ -27,9 +26,11 @@ OWN_POSTGRES = ("POSTGRES_DSN", "POSTGRES_DSN_FILE")
 PARTITIONS = 4
 SLOTS = 8
 LANES = """\
-# Small windows: some seal because they are full, some because they are old.
+# Small windows: some seal because they are full, some because they are old; what fails is tried again soon.
 [defaults]
 age_max_seconds = 4
+enqueued_tokens_max = 20_000_000
+retry_min_seconds = 2
 
 [[lane]]
 model = "gpt-4o-mini"

@@ -35,7 +35,9 @@ class BatchRow:
     creates: int
     parts: tuple[Part, ...]
     attempts: tuple[int, ...]
-    """Of each part."""
+    """Failures by its requests' own fault so far, of each part."""
+    tries: tuple[int, ...]
+    """Tries of any kind so far, of each part."""
     file_id: str | None
     provider_batch_id: str | None
     provider_status: str | None
@@ -91,6 +93,7 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         size=Size(row["requests"], row["bytes"], row["tokens"], row["inputs"]),
         parts=tuple(Part(part["chunk_id"], part["first"], part["requests"]) for part in parts),
         attempts=tuple(part["attempt"] for part in parts),
+        tries=tuple(part["tries"] for part in parts),
         provider_errors=tuple(BatchError(each["code"], each["message"], each["line"]) for each in errors),
         verdict=Verdict(row["verdict_code"], row["verdict_message"]) if row["verdict_code"] else None,
     )

@@ -11,7 +11,7 @@ import asyncpg
 
 from penstock.core.errors import Superseded
 from penstock.postgres.queries import queries
-from penstock.settings import PostgresSettings
+from penstock.settings import PostgresSettings, Settings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
 
@@ -157,3 +157,14 @@ async def keep_session(connection: Any) -> None:
 def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as columns, for `unnest`."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    """The deployment's database, open."""
+    database = Database(settings.postgres, f"penstock-{settings.deployment}")
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()

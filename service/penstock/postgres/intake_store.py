@@ -164,6 +164,7 @@ async def store_chunks(
             lane_id,
             chunk.topic,
             chunk.attempt,
+            chunk.tries,
             chunk.size.requests,
             chunk.size.bytes,
             chunk.size.tokens,
@@ -175,4 +176,4 @@ async def store_chunks(
         )
         for lane_id, chunk in chunks
     ]
-    await connection.execute("store_chunks", *columns(rows, 12), FORMAT)
+    await connection.execute("store_chunks", *columns(rows, 13), FORMAT)

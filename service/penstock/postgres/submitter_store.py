@@ -9,12 +9,19 @@ from penstock.core.batch import BatchState, ProviderBatch, Verdict
 from penstock.core.errors import Superseded
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey
-from penstock.core.quota import Waiting, grants
+from penstock.core.quota import LEARNED_SECONDS, NOTHING_RESERVED, Reserved, Waiting, grants
 from penstock.core.token import expected
-from penstock.core.window import ChunkSummary, Part, Size, WindowLimits, fill
+from penstock.core.window import ChunkSummary, Size, WindowLimits, fill
 from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
 from penstock.postgres.database import Connection, Database, Held, columns
-from penstock.postgres.window_store import Birth, measure, read_manifest, request_sizes, split_batch
+from penstock.postgres.window_store import (
+    Birth,
+    measure,
+    read_manifest,
+    request_sizes,
+    split_batch,
+    split_by_deadline,
+)
 from penstock.telemetry.failpoint import failpoint
 
 
@@ -74,7 +81,7 @@ class SubmitterStore:
         """
         async with self.database.transaction() as connection:
             await connection.execute("insert_quota", account, model)
-            quota = await connection.row("lock_quota", account, model)
+            quota = await connection.row("lock_quota", account, model, LEARNED_SECONDS)
             rows = await connection.fetch("batches_waiting", account, model)
             if not rows or quota is None:
                 return 0
@@ -86,9 +93,9 @@ class SubmitterStore:
                     connection, rows[0]["id"], max(1, int(rows[0]["tokens"] * limit / 4 / waiting[0].tokens))
                 )
                 return 1
-            held = await connection.row("reserved", account, model)
-            enqueued, running = (held["tokens"], held["batches"]) if held else (0, 0)
-            granted = grants(waiting, enqueued, running, limit, probing=quota["probing"])
+            row = await connection.row("reserved", account, model)
+            reserved = Reserved(row["tokens"], row["batches"], row["unproven"]) if row else NOTHING_RESERVED
+            granted = grants(waiting, reserved, limit, probing=quota["probing"])
             await connection.execute("insert_reservations", account, model, *columns(granted, 2))
             return len(granted)
 
@@ -174,10 +181,15 @@ class SubmitterStore:
 
     @failpoint("submitter.intend")
     async def intend(self, lease: Held, batch: BatchRow, creates_per_hour: int) -> uuid.UUID | None:
-        """Write the intent to create, before the create is sent (B2); None when the hour's budget is used up."""
+        """Write the intent to create, before the create is sent (B2).
+
+        None when the hour's budget is used up, or a deadline has passed meanwhile (W6).
+        """
         async with self.database.transaction(lease) as connection:
             await connection.row("lock_creates", batch.key.account)
             await lock_batch(connection, batch.id, BatchState.SEALED)
+            if not await connection.value("in_time", batch.id):
+                return None
             if await connection.value("count_creates", batch.key.account) >= creates_per_hour:
                 return None
             intent_id = new_id()
@@ -253,23 +265,3 @@ async def send_again(connection: Connection, batch_id: uuid.UUID, again: Again) 
     """Move a batch back to sealed and release its tokens."""
     await connection.execute("delete_reservation", [batch_id])
     await connection.execute("move_to_sealed", batch_id, again.delay_seconds, again.refusals, again.new_file)
-
-
-async def split_by_deadline(
-    connection: Connection, parts: Sequence[Part], now: float
-) -> list[tuple[list[Part], Verdict | None]]:
-    """Sort a batch's positions into those whose deadline has passed and the others, keeping their order."""
-    late: list[Part] = []
-    early: list[Part] = []
-    for part in parts:
-        manifest = await read_manifest(connection, part.chunk_id)
-        for index in range(part.first, part.first + part.requests):
-            side = late if manifest.deadlines[index] <= now else early
-            last = side[-1] if side else None
-            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
-                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
-            else:
-                side.append(Part(part.chunk_id, index, 1))
-    verdict = Verdict("deadline_exceeded", "The request's deadline passed before an attempt could start.")
-    pieces: list[tuple[list[Part], Verdict | None]] = [(late, verdict), (early, None)]
-    return [piece for piece in pieces if piece[0]]

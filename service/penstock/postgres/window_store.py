@@ -12,12 +12,14 @@ from penstock.core.errors import Superseded
 from penstock.core.identity import new_id, slot_of
 from penstock.core.lane import LaneKey
 from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size
-from penstock.postgres.database import Connection, Database, Held, columns
+from penstock.postgres.database import Connection, Database, Held, Record, columns
 from penstock.postgres.intake_store import lane_key
 from penstock.telemetry.failpoint import failpoint
 
 CHUNKS_PER_SEAL = 10_000
 """Chunks read of one lane in one seal; 50,000 requests at 5 a chunk."""
+CHUNKS_PER_EXPIRY = 10
+"""Chunks of which one batch answers what is past its deadline: a batch holds at most 50,000 requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,7 @@ class WindowStore:
             await connection.row("lock_lane", birth.lane_id)
             rows = await connection.fetch("unsealed_chunks", birth.lane_id, CHUNKS_PER_SEAL, FORMAT)
             sizes: dict[uuid.UUID, list[Size]] = {}
-            summaries = [
-                ChunkSummary(
-                    row["id"],
-                    row["taken"],
-                    Size(row["requests"], row["left_bytes"], row["left_tokens"], row["left_inputs"]),
-                    row["age_seconds"],
-                )
-                for row in rows
-            ]
+            summaries = [chunk_summary(row) for row in rows]
             sealed = await planned(connection, summaries, plan, sizes)
             await take(connection, summaries, sealed, sizes)
             deadlines = {row["id"]: row["deadline_at"] for row in rows}
@@ -109,6 +103,33 @@ class WindowStore:
                 deadline_at = min(deadlines[part.chunk_id] for part in each.parts)
                 batches.append((await insert_batch(connection, birth, each, deadline_at, verdict=verdict), each))
             return batches
+
+    @failpoint("sealer.overdue_lanes")
+    async def overdue_lanes(self) -> dict[int, LaneKey]:
+        """Lanes in which something unsealed has passed its deadline, halted or not, by id."""
+        return {row["id"]: lane_key(row) for row in await self.database.fetch("overdue_lanes", FORMAT)}
+
+    @failpoint("sealer.expire")
+    async def expire(self, lease: Held, birth: Birth) -> int:
+        """Answer what has passed its deadline before it was sealed (W6): seal it with a verdict.
+
+        What shares a chunk with it and still has time is sealed beside it.
+
+        Returns:
+            Batches sealed.
+        """
+        async with self.database.transaction(lease) as connection:
+            await connection.row("lock_lane", birth.lane_id)
+            rows = await connection.fetch("overdue_chunks", birth.lane_id, CHUNKS_PER_EXPIRY, FORMAT)
+            summaries = [chunk_summary(row) for row in rows]
+            parts = [Part(each.id, each.taken, each.left.requests) for each in summaries]
+            pieces = await split_by_deadline(connection, parts, await connection.value("database_clock"))
+            for piece, verdict in pieces:
+                size, deadline_at = await measure(connection, piece)
+                sealed = Sealed(tuple(piece), size, SealReason.DEADLINE)
+                await insert_batch(connection, birth, sealed, deadline_at, verdict=verdict)
+            await take(connection, summaries, [Sealed(tuple(parts), NOTHING, SealReason.DEADLINE)], {})
+            return len(pieces)
 
     @failpoint("sealer.creates_pace")
     async def creates_pace(self, account: str) -> tuple[int, int]:
@@ -140,6 +161,16 @@ class WindowStore:
     async def request_flush(self, lane: str | None) -> list[LaneKey]:
         """An operator's word: seal what waits in all lanes, or in those of a model or endpoint."""
         return [lane_key(row) for row in await self.database.fetch("request_flush", lane)]
+
+
+def chunk_summary(row: Record) -> ChunkSummary:
+    """What sealing reads of a chunk."""
+    return ChunkSummary(
+        row["id"],
+        row["taken"],
+        Size(row["requests"], row["left_bytes"], row["left_tokens"], row["left_inputs"]),
+        row["age_seconds"],
+    )
 
 
 async def planned(
@@ -260,3 +291,23 @@ async def split_batch(
         sealed = Sealed(tuple(parts), size, SealReason.SPLIT)
         children.append(await insert_batch(connection, birth, sealed, deadline_at, verdict=verdict))
     return children
+
+
+async def split_by_deadline(
+    connection: Connection, parts: Sequence[Part], now: float
+) -> list[tuple[list[Part], Verdict | None]]:
+    """Sort a batch's positions into those whose deadline has passed and the others, keeping their order."""
+    late: list[Part] = []
+    early: list[Part] = []
+    for part in parts:
+        manifest = await read_manifest(connection, part.chunk_id)
+        for index in range(part.first, part.first + part.requests):
+            side = late if manifest.deadlines[index] <= now else early
+            last = side[-1] if side else None
+            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
+                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
+            else:
+                side.append(Part(part.chunk_id, index, 1))
+    verdict = Verdict("deadline_exceeded", "The request's deadline passed before an attempt could start.")
+    pieces: list[tuple[list[Part], Verdict | None]] = [(late, verdict), (early, None)]
+    return [piece for piece in pieces if piece[0]]

@@ -1,5 +1,6 @@
 """The Batch API of one account."""
 
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -55,6 +56,19 @@ class ProviderFile(NamedTuple):
     """None: not known."""
 
 
+class WatchedFile(io.FileIO):
+    """A file that says when it is read: an upload's only sign of life."""
+
+    def __init__(self, path: Path, moved: Callable[[], None]) -> None:
+        super().__init__(path)
+        self.moved = moved
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, and say so."""
+        self.moved()
+        return super().read(size)
+
+
 class ProviderClient:
     """Calls of one account. Reads are retried by the SDK; a create is sent once and never again (B2).
 
@@ -96,27 +110,25 @@ class ProviderClient:
             mapped = map_error(operation, error, creates=creates)
             metrics.provider_calls.labels(operation, type(mapped).__name__).inc()
             if isinstance(mapped, ProviderDenied):
-                await self.renew()
+                self.renew()
             raise mapped from error
         metrics.provider_calls.labels(operation, "ok").inc()
         metrics.provider_call_seconds.labels(operation).observe(time.monotonic() - started)
         return answer
 
-    async def renew(self) -> None:
-        """Take up a rotated key."""
-        if (self.settings.read_api_key() or "none") != self.sdk.api_key:
-            old, self.sdk = self.sdk, self.connect()
-            await old.close()
+    def renew(self) -> None:
+        """Take up a rotated key, for the next request; those under way are not disturbed."""
+        self.sdk.api_key = self.settings.read_api_key() or "none"
 
     @failpoint("files.create")
-    async def upload(self, path: Path, name: str, size_bytes: int) -> str:
+    async def upload(self, path: Path, name: str, size_bytes: int, moved: Callable[[], None]) -> str:
         """Upload a batch input file; returns its id.
 
-        The time-out is per read and write; the caller's lease bounds the whole.
+        The time-out is per read and write; the caller's lease bounds the whole. ``moved`` is called as it is read.
         """
 
         async def send() -> Any:
-            with path.open("rb") as file:
+            with WatchedFile(path, moved) as file:
                 return await self.sdk.files.create(
                     file=(name, file),
                     purpose="batch",

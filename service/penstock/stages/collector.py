@@ -40,7 +40,7 @@ from penstock.postgres.submitter_store import Again
 from penstock.postgres.window_store import read_manifest
 from penstock.provider.client import ProviderClient
 from penstock.spool import Spool
-from penstock.stages.lease import Lease
+from penstock.stages.lease import Lease, work_seconds
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -153,6 +153,7 @@ class Collector:
 
         Raises:
             ProviderUnavailable: it is shorter or longer than the provider says.
+            TimeoutError: it trickles: the slot's lease must not be held for ever (B1).
         """
         digest = hashlib.sha256()
         read_bytes = 0
@@ -165,7 +166,8 @@ class Collector:
             lease.progress()
 
         with await asyncio.to_thread(path.open, "wb") as file:
-            await self.client.download(file_id, take)
+            async with asyncio.timeout(work_seconds(size_bytes)):
+                await self.client.download(file_id, take)
         if read_bytes == size_bytes:
             return
         earlier = self.suspicions.get(file_id)
@@ -228,12 +230,16 @@ class Collector:
     async def another_try(
         self, batch: BatchRow, decision: Decision, lease: Lease, connection: Connection
     ) -> AsyncIterator[tuple[NewChunk, float]]:
-        """New chunks for the positions that get another try, each with its delay in seconds (W5)."""
+        """New chunks for the positions that get another try, each with its delay in seconds (W5).
+
+        The delay grows with all tries, though only its own failures count against a request: what the provider expires
+        or loses again and again is not paid for again at once.
+        """
         policy = self.lanes.policy(batch.key)
         backoff = Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
-        open_chunks: dict[tuple[bytes, int], Requeue] = {}
+        open_chunks: dict[tuple[bytes, int, int], Requeue] = {}
         start = 0
-        for part, attempt in zip(batch.parts, batch.attempts, strict=True):
+        for part, attempt, tries in zip(batch.parts, batch.attempts, batch.tries, strict=True):
             outcomes = decision.outcomes[start : start + part.requests]
             again = [index for index, outcome in enumerate(outcomes) if outcome in (Outcome.RETRY, Outcome.RESEND)]
             start += part.requests
@@ -244,14 +250,14 @@ class Collector:
             lines = await asyncio.to_thread(read_lines, payload, manifest)
             for index in again:
                 failed = outcomes[index] == Outcome.RETRY
-                key = (manifest.topic_id, attempt + failed)
-                requeue = open_chunks.setdefault(key, Requeue(manifest, attempt + failed))
+                key = (manifest.topic_id, attempt + failed, tries + 1)
+                requeue = open_chunks.setdefault(key, Requeue(manifest, attempt + failed, tries + 1))
                 if requeue.add(manifest, lines, part.first + index):
-                    yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.attempt)
+                    yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
             lease.touch()
         for requeue in open_chunks.values():
             if requeue.lines:
-                yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.attempt)
+                yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
 
     async def revise(self, lease: Lease, batch: BatchRow, decision: Decision, spooled: Spooled, first: int) -> Decision:
         """Validate a download against the decision; unpublished lines (from ``first``) that are gone are tried again.
@@ -333,6 +339,6 @@ def verdict_for_all(batch: BatchRow, verdict: Verdict) -> Decision:
     return Decision(FORMAT, bytes([Outcome.VERDICT]) * batch.size.requests, verdict.code, verdict.message)
 
 
-def retry_delay(backoff: Backoff, attempt: int) -> float:
-    """Seconds before a chunk of this attempt may be sealed; what never failed by itself need not wait."""
-    return backoff.delay_seconds(attempt, random.random()) if attempt else 0.0  # noqa: S311 - jitter
+def retry_delay(backoff: Backoff, tries: int) -> float:
+    """Seconds before a chunk that was tried so often may be sealed."""
+    return backoff.delay_seconds(tries, random.random())  # noqa: S311 - jitter

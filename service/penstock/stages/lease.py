@@ -16,6 +16,16 @@ STALL_FACTOR = 6
 """A holder that reports no progress for so many lease times is not renewed."""
 
 
+WORK_SECONDS = 300.0
+BYTES_PER_SECOND_MIN = 100_000
+"""The slowest transfer that is still waited for."""
+
+
+def work_seconds(size_bytes: int) -> float:
+    """The longest that work on so many bytes may take, whatever progress it reports."""
+    return WORK_SECONDS + size_bytes / BYTES_PER_SECOND_MIN
+
+
 class Lease:
     """A lease as its holder sees it: counted from the holder's own clock *before* it was last renewed.
 

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from penstock.core.lane import LaneKey, LanePolicy, Lanes
-from penstock.core.window import ChunkSummary, Sealed, SizesOf, WindowLimits, creates_allowed, limits_of, seal
+from penstock.core.window import (
+    ChunkSummary,
+    Sealed,
+    SealReason,
+    SizesOf,
+    WindowLimits,
+    creates_allowed,
+    limits_of,
+    seal,
+)
 from penstock.postgres.window_store import Birth, OpenWindow, WindowStore
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -63,6 +72,7 @@ class Sealer(Stage):
         if self.lease is None:
             return ROUND_SECONDS * 4
         await self.measure_backlog()
+        await self.expire(self.lease)
         due: list[tuple[OpenWindow, LanePolicy, WindowLimits]] = []
         aged: list[tuple[OpenWindow, LanePolicy, WindowLimits]] = []
         for window in await self.store.windows():
@@ -78,6 +88,14 @@ class Sealer(Stage):
             self.lease.progress()
             await self.seal(self.lease, *each)
         return ROUND_SECONDS
+
+    async def expire(self, lease: Lease) -> None:
+        """Let nothing wait past its deadline, whatever its lane waits for (W6)."""
+        for lane_id, key in (await self.store.overdue_lanes()).items():
+            lease.progress()
+            while sealed := await self.store.expire(lease, Birth(lane_id, self.slots)):
+                metrics.batches_sealed.labels(self.lane_label(key), SealReason.DEADLINE).inc(sealed)
+                self.progressed()
 
     def policy(self, key: LaneKey) -> LanePolicy:
         """The lane's policy; dead letters wait for nothing."""

@@ -34,7 +34,7 @@ from penstock.provider.client import ProviderClient
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.spool import Spool
 from penstock.stages.census import Census
-from penstock.stages.lease import Lease, LeaseKeeper
+from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
 from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
 
@@ -48,9 +48,6 @@ BUDGET_SECONDS = 30.0
 """A batch for which the hour has no create left waits this long."""
 REFUSALS_MAX = 8
 """Definite refusals of one batch's create before the refusal is the answer of its requests."""
-WORK_SECONDS = 300.0
-UPLOAD_BYTES_PER_SECOND = 100_000
-"""The slowest upload that is still waited for: it bounds the lease (B1)."""
 
 
 class Submitter(Stage):
@@ -100,7 +97,7 @@ class Submitter(Stage):
             if claim is None:
                 break
             claimed = True
-            seconds = WORK_SECONDS + claim.batch.size.bytes / UPLOAD_BYTES_PER_SECOND
+            seconds = work_seconds(claim.batch.size.bytes)
             lease = self.keeper.adopt(f"batch/{claim.batch.id}", claim.epoch, asked_at, seconds)
             self.work.add(asyncio.create_task(self.submit(claim, lease)))
         if self.work:
@@ -184,7 +181,7 @@ class Submitter(Stage):
                 file_id = await self.find_file(name, size_bytes) if adopt else None
                 if file_id is None:
                     lease.require()
-                    file_id = await self.client.upload(path, name, size_bytes)
+                    file_id = await self.client.upload(path, name, size_bytes, lease.touch)
                 lease.progress()
             finally:
                 await asyncio.to_thread(path.unlink, missing_ok=True)

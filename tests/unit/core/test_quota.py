@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.quota import Waiting, grants, learned_limit
+from penstock.core.quota import NOTHING_RESERVED, Reserved, Waiting, grants, learned_limit
 
 WORDS = (
     "Enqueued token limit reached for gpt-4o in organization org-1. Limit: {} enqueued tokens. "
@@ -16,36 +16,42 @@ def batches(*tokens: int) -> list[Waiting]:
     return [Waiting(uuid.UUID(int=number), each) for number, each in enumerate(tokens, 1)]
 
 
-def test_without_a_limit_nothing_waits() -> None:
+def held(tokens: int, batches: int = 1, unproven: int = 0) -> Reserved:
+    return Reserved(tokens, batches if tokens else 0, unproven)
+
+
+def test_without_a_limit_one_batch_at_a_time_asks_whether_there_is_room() -> None:
     waiting = batches(10**9, 1)
-    assert grants(waiting, 10**9, 5, None, probing=False) == waiting
+    assert grants(waiting, NOTHING_RESERVED, None, probing=False) == waiting[:1]
+    assert grants(waiting, held(10**9, 5, unproven=1), None, probing=False) == []
+    assert grants(waiting, held(10**9, 5), None, probing=False) == waiting[:1]
 
 
 def test_the_oldest_go_first_and_the_first_that_does_not_fit_holds_back_the_younger() -> None:
     waiting = batches(40, 50, 1)
-    assert grants(waiting, 20, 1, 100, probing=False) == waiting[:1]
-    assert grants(waiting, 9, 1, 100, probing=False) == waiting
-    assert grants(waiting, 100, 1, 100, probing=False) == []
+    assert grants(waiting, held(20), 100, probing=False) == waiting[:1]
+    assert grants(waiting, held(9), 100, probing=False) == waiting
+    assert grants(waiting, held(100), 100, probing=False) == []
 
 
 def test_a_batch_over_the_whole_limit_goes_alone_on_an_idle_model() -> None:
     waiting = batches(500, 1)
-    assert grants(waiting, 0, 0, 100, probing=False) == waiting[:1]
-    assert grants(waiting, 1, 1, 100, probing=False) == []
+    assert grants(waiting, NOTHING_RESERVED, 100, probing=False) == waiting[:1]
+    assert grants(waiting, held(1), 100, probing=False) == []
 
 
-def test_a_limit_that_was_hit_and_is_not_known_is_probed_by_one_batch_at_a_time() -> None:
+def test_a_limit_that_was_hit_and_not_named_is_probed_by_one_batch_alone() -> None:
     waiting = batches(10, 10)
-    assert grants(waiting, 0, 0, None, probing=True) == waiting[:1]
-    assert grants(waiting, 10, 1, None, probing=True) == []
-    assert grants(waiting, 0, 0, 100, probing=True) == waiting
+    assert grants(waiting, NOTHING_RESERVED, None, probing=True) == waiting[:1]
+    assert grants(waiting, held(10), None, probing=True) == []
+    assert grants(waiting, NOTHING_RESERVED, 100, probing=True) == waiting
 
 
 @given(st.lists(st.integers(1, 60), max_size=8), st.integers(0, 120), st.integers(1, 100))
 @settings(deadline=None)
 def test_what_is_granted_stays_within_the_limit(tokens: list[int], enqueued: int, limit: int) -> None:
     waiting = batches(*tokens)
-    granted = grants(waiting, enqueued, 1 if enqueued else 0, limit, probing=False)
+    granted = grants(waiting, held(enqueued), limit, probing=False)
     assert granted == waiting[: len(granted)]
     total = enqueued + sum(each.tokens for each in granted)
     assert not granted or total <= limit or (enqueued == 0 and len(granted) == 1)

@@ -30,7 +30,7 @@ def unpacked(chunk: NewChunk) -> tuple[Manifest, list[bytes]]:
 
 def test_a_request_goes_again_under_a_new_wire_id_and_is_otherwise_untouched() -> None:
     manifest, lines = stored()
-    again = Requeue(manifest, 2)
+    again = Requeue(manifest, 2, 3)
     assert not again.add(manifest, lines, 2)
     assert not again.add(manifest, lines, 0)
     chunk = again.pack()
@@ -50,7 +50,7 @@ def test_a_request_goes_again_under_a_new_wire_id_and_is_otherwise_untouched() -
 
 def test_each_chunk_begins_anew() -> None:
     manifest, lines = stored()
-    again = Requeue(manifest, 0)
+    again = Requeue(manifest, 0, 1)
     chunks = []
     for _ in range(2):
         again.add(manifest, lines, 1)
@@ -63,5 +63,5 @@ def test_each_chunk_begins_anew() -> None:
 def test_a_full_chunk_says_so(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
     monkeypatch.setattr(requeue, limit, value)
     manifest, lines = stored()
-    again = Requeue(manifest, 0)
+    again = Requeue(manifest, 0, 1)
     assert [again.add(manifest, lines, 0), again.add(manifest, lines, 1)] == [False, True]

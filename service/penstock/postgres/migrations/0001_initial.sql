@@ -43,7 +43,8 @@ CREATE TABLE lane (
     completion_window text NOT NULL,
     closed_at timestamptz,
     halted_reason text,
-    probing boolean NOT NULL DEFAULT false,
+    -- Since when it sends one small batch at a time, because the provider failed most of the last one.
+    probing_at timestamptz,
     flush_requested_at timestamptz,
     UNIQUE (account, endpoint, model, completion_window)
 );
@@ -53,6 +54,8 @@ CREATE TABLE quota (
     account text NOT NULL,
     model text NOT NULL,
     learned_limit bigint,
+    learned_at timestamptz,
+    -- The limit was hit and not named.
     probing boolean NOT NULL DEFAULT false,
     factor double precision NOT NULL DEFAULT 1.0,
     PRIMARY KEY (account, model)
@@ -63,7 +66,9 @@ CREATE TABLE chunk (
     lane_id bigint NOT NULL,
     format smallint NOT NULL,
     topic text NOT NULL,
+    -- Failures by its own fault so far; and tries of any kind, with which the wait for the next one grows.
     attempt smallint NOT NULL,
+    tries smallint NOT NULL DEFAULT 0,
     requests integer NOT NULL,
     taken integer NOT NULL DEFAULT 0,
     left_bytes bigint NOT NULL,

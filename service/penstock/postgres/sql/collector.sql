@@ -14,9 +14,11 @@ UPDATE decision SET body = $2 WHERE batch_id = $1;
 UPDATE batch SET finals = $2 WHERE id = $1;
 
 -- name: learn_limit
-INSERT INTO quota (account, model, learned_limit, probing) VALUES ($1, $2, $3, $3::bigint IS NULL)
+INSERT INTO quota (account, model, learned_limit, learned_at, probing)
+VALUES ($1, $2, $3, clock_timestamp(), $3::bigint IS NULL)
 ON CONFLICT (account, model) DO UPDATE
-SET learned_limit = coalesce(excluded.learned_limit, quota.learned_limit), probing = excluded.probing;
+SET learned_limit = coalesce(excluded.learned_limit, quota.learned_limit), learned_at = excluded.learned_at,
+    probing = excluded.probing;
 
 -- name: stop_probing
 UPDATE quota SET probing = false WHERE account = $1 AND model = $2 AND probing;
@@ -35,4 +37,5 @@ UPDATE lane SET halted_reason = $2 WHERE id = $1;
 DELETE FROM reservation AS r USING batch AS b WHERE b.id = r.batch_id AND b.lane_id = $1 AND b.state = 'sealed';
 
 -- name: set_probing
-UPDATE lane SET probing = $2 WHERE id = $1 AND probing <> $2;
+UPDATE lane SET probing_at = CASE WHEN $2 THEN coalesce(probing_at, clock_timestamp()) END
+WHERE id = $1 AND (probing_at IS NOT NULL) <> $2;

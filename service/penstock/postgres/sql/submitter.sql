@@ -9,7 +9,10 @@ WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp() AND l.halted_reas
 INSERT INTO quota (account, model) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 
 -- name: lock_quota
-SELECT learned_limit, probing, factor FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
+SELECT
+    CASE WHEN learned_at > clock_timestamp() - make_interval(secs => $3) THEN learned_limit END AS learned_limit,
+    probing, factor
+FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
 
 -- name: batches_waiting
 SELECT b.id, b.tokens, b.requests, l.endpoint, l.completion_window
@@ -22,8 +25,12 @@ ORDER BY b.sealed_at, b.id
 LIMIT 100;
 
 -- name: reserved
-SELECT coalesce(sum(tokens), 0)::bigint AS tokens, count(*) AS batches FROM reservation
-WHERE account = $1 AND model = $2;
+SELECT
+    coalesce(sum(r.tokens), 0)::bigint AS tokens, count(*) AS batches,
+    count(*) FILTER (WHERE coalesce(b.provider_status, 'validating') = 'validating') AS unproven
+FROM reservation AS r
+JOIN batch AS b ON b.id = r.batch_id
+WHERE r.account = $1 AND r.model = $2;
 
 -- name: insert_reservations
 INSERT INTO reservation (batch_id, account, model, tokens)
@@ -50,7 +57,7 @@ WHERE (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
     AND (
         b.state = 'creating'
         OR (
-            b.state = 'sealed' AND b.not_before <= clock_timestamp()
+            b.state = 'sealed' AND b.not_before <= clock_timestamp() AND b.deadline_at > clock_timestamp()
             AND EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
         )
     )
@@ -78,7 +85,7 @@ JOIN lane AS l ON l.id = b.lane_id
 WHERE b.id = $1;
 
 -- name: parts_of
-SELECT p.chunk_id, p.first, p.requests, c.attempt, c.topic
+SELECT p.chunk_id, p.first, p.requests, c.attempt, c.tries, c.topic
 FROM part AS p JOIN chunk AS c ON c.id = p.chunk_id
 WHERE p.batch_id = $1 ORDER BY p.ordinal;
 
@@ -90,6 +97,9 @@ UPDATE batch SET file_id = $2 WHERE id = $1;
 
 -- name: lock_creates
 SELECT pg_advisory_xact_lock(hashtext('penstock.creates/' || $1));
+
+-- name: in_time
+SELECT deadline_at > clock_timestamp() FROM batch WHERE id = $1;
 
 -- name: count_creates
 SELECT count(*) FROM intent WHERE account = $1 AND intended_at > statement_timestamp() - interval '1 hour';

@@ -5,10 +5,11 @@ SELECT
     sum(c.left_tokens)::bigint AS tokens, sum(c.left_inputs)::bigint AS inputs,
     extract(epoch FROM clock_timestamp() - min(greatest(c.created_at, c.not_before)))::double precision AS age_seconds,
     bool_or(c.created_at <= l.flush_requested_at) AS flush,
-    q.learned_limit, coalesce(q.factor, 1.0) AS factor, l.probing,
-    l.probing AND EXISTS (
+    q.learned_limit, coalesce(q.factor, 1.0) AS factor, l.probing_at IS NOT NULL AS probing,
+    EXISTS (
         SELECT FROM batch AS b
         WHERE b.lane_id = l.id AND b.state IN ('sealed', 'creating', 'submitted', 'ended')
+            AND b.sealed_at >= l.probing_at
     ) AS probe_running
 FROM chunk AS c
 JOIN lane AS l ON l.id = c.lane_id
@@ -25,6 +26,23 @@ SELECT
     extract(epoch FROM clock_timestamp() - greatest(created_at, not_before))::double precision AS age_seconds
 FROM chunk
 WHERE lane_id = $1 AND taken < requests AND not_before <= clock_timestamp() AND format <= $3
+ORDER BY created_at, id
+LIMIT $2;
+
+-- name: overdue_lanes
+SELECT l.id, l.account, l.endpoint, l.model, l.completion_window
+FROM lane AS l
+WHERE l.account <> '' AND EXISTS (
+    SELECT FROM chunk AS c
+    WHERE c.lane_id = l.id AND c.taken < c.requests AND c.deadline_at <= clock_timestamp() AND c.format <= $1
+);
+
+-- name: overdue_chunks
+SELECT
+    id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at,
+    0::double precision AS age_seconds
+FROM chunk
+WHERE lane_id = $1 AND taken < requests AND deadline_at <= clock_timestamp() AND format <= $3
 ORDER BY created_at, id
 LIMIT $2;
 
