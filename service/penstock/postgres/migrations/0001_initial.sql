@@ -84,6 +84,7 @@ CREATE TABLE chunk (
     CHECK (taken BETWEEN 0 AND requests)
 );
 CREATE INDEX chunk_unsealed ON chunk (lane_id, created_at) WHERE taken < requests;
+CREATE INDEX chunk_deadline ON chunk (deadline_at) WHERE taken < requests;
 CREATE INDEX chunk_open ON chunk (topic) INCLUDE (stored_bytes, payload_turn, lane_id) WHERE closed_at IS NULL;
 CREATE INDEX chunk_closed ON chunk (closed_at) WHERE closed_at IS NOT NULL;
 CREATE INDEX chunk_payload_turn ON chunk (payload_turn) WHERE closed_at IS NULL;

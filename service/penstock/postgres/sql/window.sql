@@ -30,19 +30,17 @@ ORDER BY created_at, id
 LIMIT $2;
 
 -- name: overdue_lanes
-SELECT l.id, l.account, l.endpoint, l.model, l.completion_window
-FROM lane AS l
-WHERE l.account <> '' AND EXISTS (
-    SELECT FROM chunk AS c
-    WHERE c.lane_id = l.id AND c.taken < c.requests AND c.deadline_at <= clock_timestamp() AND c.format <= $1
-);
+SELECT DISTINCT l.id, l.account, l.endpoint, l.model, l.completion_window
+FROM chunk AS c
+JOIN lane AS l ON l.id = c.lane_id
+WHERE c.taken < c.requests AND c.deadline_at <= statement_timestamp() AND c.format <= $1 AND l.account <> '';
 
 -- name: overdue_chunks
 SELECT
     id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at,
     0::double precision AS age_seconds
 FROM chunk
-WHERE lane_id = $1 AND taken < requests AND deadline_at <= clock_timestamp() AND format <= $3
+WHERE lane_id = $1 AND taken < requests AND deadline_at <= statement_timestamp() AND format <= $3
 ORDER BY created_at, id
 LIMIT $2;
 
