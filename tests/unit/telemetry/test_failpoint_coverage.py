@@ -14,11 +14,12 @@ from penstock.telemetry.failpoint import NAMES
 
 SOURCE = Path(penstock.__file__).parent
 ADAPTERS = ("kafka", "postgres", "provider")
-CALLERS = [SOURCE / "app.py", *sorted((SOURCE / "stages").glob("*.py"))]
+CALLERS = [SOURCE / "app.py", SOURCE / "composition.py", *sorted((SOURCE / "stages").glob("*.py"))]
 """The service; what only the command line calls is an operator's, who sees it fail and calls again."""
 EXEMPT = {
     "Database.close": "gives up connections; nobody waits for it, and the server ends what was open",
     "ProviderClient.close": "the same",
+    "opened": "Database.open, which has one, and Database.close",
     "Database.transaction": "what is done in it is behind the failpoint of the store's method that opens it",
 }
 WAITS = ("asyncio.timeout",)
