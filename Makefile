@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit integration test-defences soak servers docs bench lock clean
+.PHONY: help demo test lint unit integration test-defences chaos soak servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ test-defences: $(VENV)/development $(VENV)/servers ## switch each defence off in
 
 soak: $(VENV)/development $(VENV)/servers ## three replicas while everything fails, MINUTES=30 of it; SEED=… repeats a run
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed "$(SEED)")
+
+chaos: $(VENV)/development $(VENV)/servers ## strike every failpoint in every way; ONLY=NAME for one
+	$(BIN)/python -m tests.chaos $(if $(ONLY),--only "$(ONLY)")
 
 servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded

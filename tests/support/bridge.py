@@ -219,6 +219,7 @@ async def open_bridge(
     more_requests: int = 0,
     more_results: int = 0,
     reader: type[LiveReader] = LiveReader,
+    template: str = "",
 ) -> AsyncIterator[Bridge]:
     """A bridge without a service yet; at its end every service is ended, and topics and database go.
 
@@ -234,13 +235,15 @@ async def open_bridge(
         more_requests: request topics beside the first one, which the services consume too.
         more_results: result topics beside the first one, for a lanes file to name.
         reader: the live reader's class.
+        template: a migrated database to copy, instead of migrating an empty one.
     """
     lanes_file = folder / "lanes.toml"
     lanes_file.write_text(lanes)
     async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(fresh_database(postgres))
-        migrating = asyncio.create_task(migrate(dsn, folder / "migrate.log"))
-        stack.callback(migrating.cancel)
+        dsn = await stack.enter_async_context(fresh_database(postgres, template or "template1"))
+        migrating = None if template else asyncio.create_task(migrate(dsn, folder / "migrate.log"))
+        if migrating is not None:
+            stack.callback(migrating.cancel)
         create = await stack.enter_async_context(topic_factory(kafka))
         counts = {
             await create("requests", partitions=partitions): partitions,
@@ -275,7 +278,8 @@ async def open_bridge(
             defences_off=defences_off,
         )
         stack.push_async_callback(kill_all, bridge.services)
-        await migrating
+        if migrating is not None:
+            await migrating
         yield bridge
 
 

@@ -39,10 +39,10 @@ async def running(server_class: type[Server]) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def fresh_database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
-    """The DSN of an empty database, dropped at the end whoever is still connected."""
+async def fresh_database(postgres: EmbeddedPostgres, template: str = "template1") -> AsyncIterator[str]:
+    """The DSN of an empty database, or of a copy of another; dropped at the end whoever is still connected."""
     name = f"test_{uuid.uuid4().hex}"
-    await execute(postgres, f"create database {name}")
+    await execute(postgres, f"create database {name} template {template}")
     try:
         yield postgres.dsn.removesuffix("postgres") + name
     finally:

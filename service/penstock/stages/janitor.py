@@ -66,16 +66,19 @@ class Janitor(Stage):
             partial(self.turn, lease, MANIFEST, self.history_seconds / 10),
             partial(self.remove_files, lease),
         ]
+        scan: list[Callable[[], Awaitable[None]]] = []
         if self.scanned_at is None or time.monotonic() - self.scanned_at > SCAN_EVERY_SECONDS:
             self.scanned_at = time.monotonic()
-            steps += [partial(self.settle_duplicates, lease), partial(self.remove_orphans, lease)]
+            scan = [partial(self.settle_duplicates, lease), partial(self.remove_orphans, lease)]
         errors = []
-        for step in steps:
+        for step in [*steps, *scan]:
             try:
                 lease.progress()
                 await step()
             except Exception as error:  # noqa: BLE001 - what one step meets is no reason to skip the others
                 errors.append(error)
+                if step in scan:
+                    self.scanned_at = None  # one lost answer does not put it off
         if errors:
             raise errors[0]
         self.progressed()

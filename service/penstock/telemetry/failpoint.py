@@ -80,9 +80,7 @@ def arm(text: str) -> None:
 
 async def strike(name: str, place: str) -> None:
     """Do what is armed here."""
-    for each in armed.get(name, ()):
-        if each.place != place or not each.due():
-            continue
+    for each in [each for each in armed.get(name, ()) if each.place == place and each.due()]:
         log.warning("failpoint.struck", name=name, place=place, action=each.action)
         if each.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

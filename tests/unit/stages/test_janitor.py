@@ -3,6 +3,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -59,6 +60,7 @@ class FakeStore(JanitorStore):
         self.marked.append(batch_id)
 
     async def note_duplicates(self, lease: Held, creates: Sequence[tuple[uuid.UUID, str]]) -> list[Duplicate]:
+        self.step("duplicates")
         new = [made for _, made in creates if made not in self.noted]
         self.noted.update(new)
         return [Duplicate(OURS, each, 7) for each in new]
@@ -132,8 +134,19 @@ async def test_a_step_that_fails_skips_no_other_and_is_reported(failing: str) ->
     store, client = FakeStore(failing), FakeClient()
     with pytest.raises(RuntimeError, match=failing):
         await janitor_of(store, client).round()
-    assert {*store.done, failing} == {"sweep", "payload", "manifest", "files"}
+    assert {*store.done, failing} == {"sweep", "payload", "manifest", "files", "duplicates"}
     assert client.cancelled
+
+
+@pytest.mark.parametrize("failing", ["sweep", "duplicates"])
+async def test_a_scan_that_failed_is_made_again_in_the_next_round_and_one_that_did_not_is_not(failing: str) -> None:
+    store = FakeStore(failing)
+    janitor = janitor_of(store, FakeClient())
+    for again in (failing, ""):
+        with pytest.raises(RuntimeError, match=failing) if again else nullcontext():
+            await janitor.round()
+        store.failing = ""
+    assert store.done.count("duplicates") == 1
 
 
 async def test_a_duplicate_is_counted_once_and_one_that_refuses_keeps_no_other() -> None:

@@ -92,6 +92,11 @@ async def test_it_strikes_on_the_pass_that_was_asked_for() -> None:
     assert await passes(Effect(), 5) == [True, True, False, False, False]
 
 
+async def test_a_pass_counts_for_all_that_are_armed_at_a_place() -> None:
+    arm("test.effect=before:raise@1;test.effect=before:raise@2")
+    assert await passes(Effect(), 3) == [False, False, True]
+
+
 async def test_several_can_be_armed_and_new_ones_replace_them() -> None:
     arm(" test.effect=before:raise@1 ; test.effect=after:lose@2;")
     effect = Effect()

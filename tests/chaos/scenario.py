@@ -1,0 +1,249 @@
+"""Workloads, and which of them reaches which failpoint."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic, RecordsToDelete
+
+from tests.support.bridge import Bridge
+from tests.support.crash import bury
+from tests.support.poison import poison
+from tests.support.request import chat
+from tests.support.stack import admin_client
+
+LANES = """
+[defaults]
+age_max_seconds = 0.3
+attempts_max = 3
+retry_min_seconds = 0.1
+retry_max_seconds = 0.3
+
+[[lane]]
+model = "patient"
+age_max_seconds = 3
+"""
+WAVE = 8
+"""Requests of a lane in a wave."""
+NOTHING_WAITS = "UPDATE batch SET not_before = '-infinity' WHERE state = 'sealed' AND not_before > clock_timestamp()"
+"""A wait of minutes is over at once."""
+
+
+async def nothing(_: Bridge) -> None:
+    """What most scenarios need beside their rules."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A workload of waves, and the world that it meets."""
+
+    lanes: Sequence[str] = ("plain", "beside")
+    """The models of a wave."""
+    dead: int = 2
+    """Messages of a wave that can be no request."""
+    faults: Sequence[Mapping[str, Any]] = ()
+    """Rules of the simulator."""
+    headers: Sequence[tuple[str, bytes]] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    arms: str = ""
+    """Failpoints that an armed replica has beside the one that is struck."""
+    nudges: Sequence[str] = ()
+    """Statements that are run again and again: time that passes, or an operator who acts."""
+    prepare: Callable[[Bridge], Awaitable[None]] = nothing
+    begin: Callable[[Bridge], Awaitable[None]] = nothing
+    """What goes wrong once a replica that is to be struck has started."""
+    mend: Callable[[Bridge], Awaitable[None]] = nothing
+    """What an operator does before another replica starts, and when all has struck."""
+    drains: bool = False
+    """An armed replica gets SIGTERM under way."""
+    topics: int = 0
+    """Result topics beside the usual one."""
+    halts: bool = False
+    """Something halts, as it must."""
+    rest: str = "SELECT 0"
+    """Counts what is left to do when all is answered."""
+
+    async def wave(self, bridge: Bridge, number: int) -> int:
+        """Produce a wave; returns how many messages it is."""
+        lines: list[dict[str, Any] | bytes] = [
+            chat(f"{model}-{number}-{each}", model=model) for each in range(WAVE) for model in self.lanes
+        ]
+        lines += [b"no request"] * self.dead
+        await bridge.produce(lines, headers=self.headers)
+        return len(lines)
+
+
+def refusal(model: str, times: int, **failure: Any) -> dict[str, Any]:
+    """A rule: batches of a model fail at validation."""
+    return {"when": {"model": model}, "times": times, "batch": {"end": "failed", "failure": failure}}
+
+
+def http(operation: str, times: int, **fault: Any) -> dict[str, Any]:
+    """A rule: calls go wrong."""
+    return {"operation": operation, "times": times, "http": fault}
+
+
+def failing(model: str, times: int) -> dict[str, Any]:
+    """A rule: two lines of a batch fail, unpaid."""
+    return {"when": {"model": model}, "times": times, "batch": {"lines": [{"count": 2, "status_code": 500}]}}
+
+
+LIMIT = "Enqueued token limit reached for limited. Limit: 100,000 enqueued tokens."
+STUCK = {"stuck": "cancelling", "show": {"*": {"expires_at": 1}}, "seconds": {"in_progress": 3600}}
+CLEANED = """
+    SELECT count(*) FROM batch
+    WHERE state = 'published' AND (files_removed_at IS NULL OR ledger_cleared_at IS NULL)
+"""
+SMALL_RING = "UPDATE ring SET turns = 3"
+
+
+async def shrink_ring(bridge: Bridge) -> None:
+    """A ring of three tables comes round soon, so that stragglers are copied."""
+    await bridge.sql(SMALL_RING)
+
+
+RESUMED = "UPDATE position SET halted_reason = NULL, position = 1 WHERE halted_reason IS NOT NULL AND position = 0"
+
+
+async def poison_all(bridge: Bridge) -> None:
+    """Let every partition begin with a record that cannot be decoded."""
+    for partition in range(3):
+        await poison(bridge, partition)
+
+
+async def remove_poison(bridge: Bridge) -> None:
+    """Let the topic begin after those records, for the checker reads it, too; and let everybody look again."""
+    async with admin_client(bridge.kafka) as admin:
+        first = {TopicPartition(bridge.requests, partition): RecordsToDelete(1) for partition in range(3)}
+        await admin.delete_records(first)
+    await bury(bridge)
+
+
+async def send_elsewhere(bridge: Bridge) -> None:
+    """Give a lane a result topic of its own."""
+    (topic,) = bridge.more_results
+    bridge.lanes.write_text(f'{LANES}\n[[lane]]\nmodel = "elsewhere"\nresult_topic = "{topic}"\n')
+
+
+async def take_topic(bridge: Bridge) -> None:
+    """Delete the result topic of a lane."""
+    async with admin_client(bridge.kafka) as admin:
+        await admin.delete_topics(bridge.more_results)
+
+
+async def give_topic_back(bridge: Bridge) -> None:
+    """Create it anew, if it is not there."""
+    async with admin_client(bridge.kafka) as admin:
+        missing = set(bridge.more_results) - set(await admin.list_topics())
+        await admin.create_topics([NewTopic(each, 3, 1) for each in missing])
+
+
+SCENARIOS = {
+    "usual": Scenario(faults=[failing("beside", 3)]),
+    "cleaning": Scenario(
+        settings={
+            "janitor_interval_seconds": 0.3,
+            "janitor_file_grace_seconds": 0.5,
+            "janitor_payload_turn_seconds": 0.5,
+            "history_days": 2e-3,
+        },
+        prepare=shrink_ring,
+        rest=CLEANED,
+    ),
+    "refused": Scenario(
+        lanes=("line", "again", "limited"),
+        dead=0,
+        faults=[
+            refusal("line", 4, code="invalid_request", line=2),
+            refusal("again", 4, code="server_error"),
+            refusal("limited", 4, code="token_limit_exceeded", message=LIMIT),
+        ],
+        nudges=[NOTHING_WAITS],
+    ),
+    "doubtful": Scenario(
+        dead=0,
+        faults=[
+            http("files.create", 12, status=503),
+            http("batches.create", 4, status=400),
+            http("batches.create", 6, effect="late", late_seconds=1.0),
+        ],
+        settings={"submitter_settle_seconds": 2, "provider_timeout_seconds": 2},
+        nudges=[NOTHING_WAITS],
+    ),
+    "unwilling": Scenario(
+        dead=0,
+        faults=[http("batches.create", 6, status=400)],
+        nudges=[NOTHING_WAITS, "UPDATE batch SET refusals = 7 WHERE state = 'sealed' AND refusals BETWEEN 1 AND 6"],
+    ),
+    "late": Scenario(lanes=("patient",), dead=0, headers=[("penstock-deadline-seconds", b"0.5")]),
+    "stuck": Scenario(
+        lanes=("plain", "slow"),
+        dead=0,
+        faults=[{"when": {"model": "slow"}, "times": 4, "batch": STUCK}],
+        settings={"poller_stuck_grace_seconds": 0, "poller_cancel_grace_seconds": 0.5},
+    ),
+    "halted": Scenario(
+        lanes=("plain", "ours"),
+        dead=0,
+        faults=[refusal("ours", 4, code="duplicate_custom_id")],
+        nudges=[NOTHING_WAITS, "UPDATE lane SET halted_reason = NULL WHERE halted_reason IS NOT NULL"],
+        halts=True,
+    ),
+    "lost": Scenario(
+        lanes=("plain",),
+        dead=0,
+        faults=[{"operation": "files.retrieve", "nth": 2, "times": 4, "http": {"status": 404}}],
+        settings={"publisher_file_gone_seconds": 0},
+        arms="collector.decide=after:lose",
+    ),
+    "drained": Scenario(drains=True),
+    "poisoned": Scenario(
+        dead=0,
+        nudges=[RESUMED],
+        prepare=poison_all,
+        mend=remove_poison,
+        halts=True,
+    ),
+    "parked": Scenario(
+        dead=0,
+        lanes=("plain", "elsewhere"),
+        settings={"lease_seconds": 8},
+        topics=1,
+        prepare=send_elsewhere,
+        begin=take_topic,
+        mend=give_topic_back,
+    ),
+}
+"""By name. What a failpoint is not named for below is reached by the usual one."""
+
+OTHERS = {
+    "cleaning": (
+        "files.delete",
+        "janitor.advance",
+        "janitor.empty",
+        "janitor.files_due",
+        "janitor.forward",
+        "janitor.look",
+        "janitor.mark_files_removed",
+        "publisher.ledger_keys_due",
+        "publisher.mark_ledger_cleared",
+    ),
+    "refused": ("collector.again", "collector.learn_limit", "collector.split"),
+    "doubtful": ("submitter.looked_up", "submitter.postpone", "submitter.refused"),
+    "unwilling": ("submitter.answer",),
+    "late": ("submitter.expire",),
+    "stuck": ("batches.cancel", "poller.abandon", "poller.request_cancel"),
+    "halted": ("collector.halt_lane",),
+    "lost": ("collector.revise",),
+    "poisoned": ("intake.halt_partition", "intake.poll_one"),
+    "parked": ("publisher.park",),
+    "drained": ("intake.leave",),
+}
+ONCE_ONLY = {("intake.ensure_positions", "lose"): "a first position that is written is never written again"}
+"""Where no second strike can fall."""
+
+
+def scenario_of(failpoint: str) -> str:
+    """The scenario that reaches a failpoint, by name."""
+    return next((name for name, reached in OTHERS.items() if failpoint in reached), "usual")
