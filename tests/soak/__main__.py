@@ -80,7 +80,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=RECORDED_MINUTES, help="how long things go wrong")
     parser.add_argument("--seed", default="", help="of the schedule and the traffic; random by default")
-    parser.add_argument("--rate", type=float, default=150.0, help="messages a second")
+    parser.add_argument("--rate", type=float, default=100.0, help="messages a second")
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ from tests.soak.traffic import Ear
 from tests.support.bridge import Bridge, NotClean
 from tests.support.payments import Payments, payments
 
-DRAIN_SECONDS = 420.0
+DRAIN_SECONDS = 600.0
 CLEAN_SECONDS = 120.0
 POLL_SECONDS = 1.0
 LEFT = """
