@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit integration test-defences chaos soak servers docs bench lock clean
+.PHONY: help demo test lint unit simulate integration test-defences chaos soak servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -20,8 +20,8 @@ help: ## show this list
 demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running
 	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
 
-test: lint $(VENV)/servers ## everything that must pass: lint, then the unit and integration tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/integration
+test: lint $(VENV)/servers ## everything that must pass: lint, then unit tests, simulation, integration tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/simulation tests/integration
 
 lint: $(VENV)/development ## style, types and the contracts between the modules
 	$(BIN)/ruff check .
@@ -31,6 +31,9 @@ lint: $(VENV)/development ## style, types and the contracts between the modules
 
 unit: $(VENV)/development ## the tests without servers
 	$(BIN)/python -m pytest tests/unit
+
+simulate: $(VENV)/development ## days of the stages' logic in milliseconds each: SEEDS=100000 of them, from SEED=0 on
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --seed $(or $(SEED),0)
 
 integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration

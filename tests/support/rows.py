@@ -58,9 +58,15 @@ async def held(database: Database, name: str, *, seconds: float = 60.0) -> Lease
 
 
 def chunk_of(
-    requests: int, *, body: bytes = b'{"model":"m"}', tokens: int = 10, deadline: float = DEADLINE, attempt: int = 0
+    requests: int,
+    *,
+    body: bytes = b'{"model":"m"}',
+    tokens: int = 10,
+    deadline: float = DEADLINE,
+    attempt: int = 0,
+    late: int = 0,
 ) -> NewChunk:
-    """A chunk of equal requests."""
+    """A chunk of equal requests; the deadline of the first ``late`` ones has passed."""
     chunk_id = new_id()
     manifest = Manifest.empty(CLUSTER, TOPIC, TOPIC_ID)
     for number in range(requests):
@@ -70,7 +76,7 @@ def chunk_of(
         manifest.keys.append(None)
         manifest.headers.append([])
         manifest.received.append(0.0)
-        manifest.deadlines.append(deadline)
+        manifest.deadlines.append(1.0 if number < late else deadline)
         manifest.result_topics.append("results")
         manifest.tokens.append(tokens)
         manifest.inputs.append(1)

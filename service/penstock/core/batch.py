@@ -10,7 +10,7 @@
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
@@ -177,6 +177,32 @@ def positions(parts: Sequence[Part], first: int, requests: int) -> tuple[Part, .
             chosen.append(Part(part.chunk_id, part.first + low, high - low))
         start += part.requests
     return tuple(chosen)
+
+
+def split_by_deadline(
+    parts: Sequence[Part], deadlines_of: Callable[[uuid.UUID], Sequence[float]], now: float
+) -> list[tuple[list[Part], Verdict | None]]:
+    """Sort positions into those whose deadline has passed and the others, keeping their order (W6).
+
+    Args:
+        parts: of a batch, or of what is to become one.
+        deadlines_of: the deadline of each request of a chunk, in Unix seconds.
+        now: the database's clock, in Unix seconds.
+    """
+    late: list[Part] = []
+    early: list[Part] = []
+    for part in parts:
+        deadlines = deadlines_of(part.chunk_id)
+        for index in range(part.first, part.first + part.requests):
+            side = late if deadlines[index] <= now else early
+            last = side[-1] if side else None
+            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
+                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
+            else:
+                side.append(Part(part.chunk_id, index, 1))
+    verdict = Verdict("deadline_exceeded", "The request's deadline passed before an attempt could start.")
+    pieces: list[tuple[list[Part], Verdict | None]] = [(late, verdict), (early, None)]
+    return [piece for piece in pieces if piece[0]]
 
 
 def locate(parts: Sequence[Part]) -> dict[uuid.UUID, list[tuple[int, int, int]]]:

@@ -5,7 +5,7 @@ lease sees every replica's chunks.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -42,6 +42,11 @@ class Size(NamedTuple):
 
 
 NOTHING = Size(0, 0, 0, 0)
+
+
+def total(sizes: Iterable[Size]) -> Size:
+    """The sum of any number of sizes."""
+    return Size(*map(sum, zip(NOTHING, *sizes, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,15 @@ def fill(
     if parts:
         close(SealReason.AGE)
     return windows
+
+
+def cut(parts: Sequence[Part], limits: WindowLimits, sizes_of: SizesOf) -> list[Sealed]:
+    """Cut what is taken already, or is to be, into batches within limits, in order."""
+    summaries = [
+        ChunkSummary(part.chunk_id, part.first, total(sizes_of(part.chunk_id)[part.first :][: part.requests]), 0.0)
+        for part in parts
+    ]
+    return fill(summaries, limits, sizes_of)
 
 
 def longest_prefix(sizes: Sequence[Size], size: Size, limits: WindowLimits) -> tuple[int, Size]:

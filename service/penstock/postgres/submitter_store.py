@@ -5,23 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from penstock.core.batch import BatchState, ProviderBatch, Verdict
+from penstock.core.batch import BatchState, ProviderBatch, Verdict, split_by_deadline
 from penstock.core.errors import Superseded
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey
 from penstock.core.quota import LEARNED_SECONDS, NOTHING_RESERVED, Reserved, Waiting, grants
 from penstock.core.token import expected
-from penstock.core.window import ChunkSummary, Size, WindowLimits, fill
+from penstock.core.window import WindowLimits, cut
 from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
 from penstock.postgres.database import Connection, Database, Held, columns
-from penstock.postgres.window_store import (
-    Birth,
-    measure,
-    read_manifest,
-    request_sizes,
-    split_batch,
-    split_by_deadline,
-)
+from penstock.postgres.window_store import Birth, measure, read_manifests, request_sizes, split_batch
 from penstock.telemetry.failpoint import failpoint
 
 
@@ -107,18 +100,10 @@ class SubmitterStore:
         """
         await lock_batch(connection, batch_id, BatchState.SEALED)
         batch = await load_batch(connection, batch_id)
-        sizes = {part.chunk_id: request_sizes(await read_manifest(connection, part.chunk_id)) for part in batch.parts}
-        summaries = [
-            ChunkSummary(
-                part.chunk_id,
-                part.first,
-                Size(*map(sum, zip(*sizes[part.chunk_id][part.first : part.first + part.requests], strict=True))),
-                0.0,
-            )
-            for part in batch.parts
-        ]
+        manifests = await read_manifests(connection, batch.parts)
+        sizes = {chunk_id: request_sizes(each) for chunk_id, each in manifests.items()}
         limits = WindowLimits(batch.size.requests, batch.size.bytes, batch.size.inputs, tokens_max)
-        pieces = [(each.parts, None) for each in fill(summaries, limits, sizes.__getitem__)]
+        pieces = [(each.parts, None) for each in cut(batch.parts, limits, sizes.__getitem__)]
         await split_batch(connection, batch_id, replace(self.birth(batch), root_id=None), pieces)
 
     def birth(self, batch: BatchRow, lines_lost: int = 0) -> Birth:
@@ -161,7 +146,8 @@ class SubmitterStore:
             await lock_batch(connection, batch_id, BatchState.SEALED)
             batch = await load_batch(connection, batch_id)
             now = await connection.value("database_clock")
-            pieces = await split_by_deadline(connection, batch.parts, now)
+            manifests = await read_manifests(connection, batch.parts)
+            pieces = split_by_deadline(batch.parts, lambda each: manifests[each].deadlines, now)
             expired = any(verdict is not None for _, verdict in pieces)
             if expired:
                 await split_batch(connection, batch_id, self.birth(batch), pieces)

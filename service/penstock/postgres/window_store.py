@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from penstock.core.batch import Verdict
+from penstock.core.batch import Verdict, split_by_deadline
 from penstock.core.chunk import FORMAT, Manifest, decode_manifest
 from penstock.core.errors import Superseded
 from penstock.core.identity import new_id, slot_of
 from penstock.core.lane import LaneKey
-from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size
+from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size, WindowLimits, cut
 from penstock.postgres.database import Connection, Database, Held, Record, columns
 from penstock.postgres.intake_store import lane_key
 from penstock.telemetry.failpoint import failpoint
@@ -110,10 +110,10 @@ class WindowStore:
         return {row["id"]: lane_key(row) for row in await self.database.fetch("overdue_lanes", FORMAT)}
 
     @failpoint("sealer.expire")
-    async def expire(self, lease: Held, birth: Birth) -> int:
+    async def expire(self, lease: Held, birth: Birth, limits: WindowLimits) -> int:
         """Answer what has passed its deadline before it was sealed (W6): seal it with a verdict.
 
-        What shares a chunk with it and still has time is sealed beside it.
+        What shares a chunk with it and still has time is sealed beside it, within the lane's limits.
 
         Returns:
             Batches sealed.
@@ -123,13 +123,21 @@ class WindowStore:
             rows = await connection.fetch("overdue_chunks", birth.lane_id, CHUNKS_PER_EXPIRY, FORMAT)
             summaries = [chunk_summary(row) for row in rows]
             parts = [Part(each.id, each.taken, each.left.requests) for each in summaries]
-            pieces = await split_by_deadline(connection, parts, await connection.value("database_clock"))
-            for piece, verdict in pieces:
-                size, deadline_at = await measure(connection, piece)
-                sealed = Sealed(tuple(piece), size, SealReason.DEADLINE)
+            manifests = await read_manifests(connection, parts)
+            sizes = {chunk_id: request_sizes(each) for chunk_id, each in manifests.items()}
+            now = await connection.value("database_clock")
+            batches: list[tuple[Sequence[Part], Verdict | None]] = []
+            for piece, verdict in split_by_deadline(parts, lambda each: manifests[each].deadlines, now):
+                if verdict is None:
+                    batches += [(each.parts, None) for each in cut(piece, limits, sizes.__getitem__)]
+                else:
+                    batches.append((piece, verdict))
+            for inside, verdict in batches:
+                size, deadline_at = await measure(connection, inside)
+                sealed = Sealed(tuple(inside), size, SealReason.DEADLINE)
                 await insert_batch(connection, birth, sealed, deadline_at, verdict=verdict)
             await take(connection, summaries, [Sealed(tuple(parts), NOTHING, SealReason.DEADLINE)], {})
-            return len(pieces)
+            return len(batches)
 
     @failpoint("sealer.creates_pace")
     async def creates_pace(self, account: str) -> tuple[int, int]:
@@ -200,6 +208,15 @@ async def read_manifest(connection: Connection, chunk_id: uuid.UUID) -> Manifest
     if body is None:
         raise Superseded(f"manifest of chunk {chunk_id} is not there")
     return decode_manifest(body)
+
+
+async def read_manifests(connection: Connection, parts: Sequence[Part]) -> dict[uuid.UUID, Manifest]:
+    """The manifests of the chunks of parts.
+
+    Raises:
+        Superseded: one is not there.
+    """
+    return {part.chunk_id: await read_manifest(connection, part.chunk_id) for part in parts}
 
 
 async def take(
@@ -291,23 +308,3 @@ async def split_batch(
         sealed = Sealed(tuple(parts), size, SealReason.SPLIT)
         children.append(await insert_batch(connection, birth, sealed, deadline_at, verdict=verdict))
     return children
-
-
-async def split_by_deadline(
-    connection: Connection, parts: Sequence[Part], now: float
-) -> list[tuple[list[Part], Verdict | None]]:
-    """Sort a batch's positions into those whose deadline has passed and the others, keeping their order."""
-    late: list[Part] = []
-    early: list[Part] = []
-    for part in parts:
-        manifest = await read_manifest(connection, part.chunk_id)
-        for index in range(part.first, part.first + part.requests):
-            side = late if manifest.deadlines[index] <= now else early
-            last = side[-1] if side else None
-            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
-                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
-            else:
-                side.append(Part(part.chunk_id, index, 1))
-    verdict = Verdict("deadline_exceeded", "The request's deadline passed before an attempt could start.")
-    pieces: list[tuple[list[Part], Verdict | None]] = [(late, verdict), (early, None)]
-    return [piece for piece in pieces if piece[0]]

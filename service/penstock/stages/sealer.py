@@ -93,7 +93,8 @@ class Sealer(Stage):
         """Let nothing wait past its deadline, whatever its lane waits for (W6)."""
         for lane_id, key in (await self.store.overdue_lanes()).items():
             lease.progress()
-            while sealed := await self.store.expire(lease, Birth(lane_id, self.slots)):
+            limits = limits_of(self.policy(key), key.endpoint, None, 1.0, probe=False)
+            while sealed := await self.store.expire(lease, Birth(lane_id, self.slots), limits):
                 metrics.batches_sealed.labels(self.lane_label(key), SealReason.DEADLINE).inc(sealed)
                 self.progressed()
 

@@ -1,0 +1,21 @@
+"""Ten thousand seeds, each some days of the stages' logic; any more with ``make simulate SEEDS=…``."""
+
+import pytest
+
+from tests.simulation.__main__ import story
+from tests.simulation.run import simulate
+
+BLOCK = 500
+
+
+@pytest.mark.parametrize("first", range(0, 10_000, BLOCK))
+def test_whatever_happens_every_request_is_answered_once_in_time_and_within_all_limits(first: int) -> None:
+    for seed in range(first, first + BLOCK):
+        run = simulate(seed)
+        if run.failure is not None:
+            pytest.fail(story(seed, run))
+
+
+def test_a_seed_replays_exactly() -> None:
+    for seed in range(20):
+        assert [str(each) for each in simulate(seed).world.trace] == [str(each) for each in simulate(seed).world.trace]
