@@ -27,11 +27,13 @@ class BridgeReading:
 
 
 @asynccontextmanager
-async def serving(ground: Ground, environment: Mapping[str, str], name: str) -> AsyncIterator[Service]:
-    """The service as a process of its own, on a database that is migrated first."""
+async def serving(
+    ground: Ground, environment: Mapping[str, str], name: str, stages: str = ""
+) -> AsyncIterator[Service]:
+    """The service, or some of its stages, as a process of its own, on a database that is migrated first."""
     log = ground.folder / f"{name}.log"
     await (await run_logged([sys.executable, "-m", "penstock", "migrate"], log, environment)).wait()
-    async with Service(log, environment) as service:
+    async with Service(log, environment, stages=stages) as service:
         yield service
 
 

@@ -1,12 +1,25 @@
 """The figures that have a bound, by the name that `python -m tests.benchmark NAME` takes."""
 
-from tests.benchmark import clock_skew, memory_bodies, memory_partitions, postgres_away
+from tests.benchmark import (
+    clock_skew,
+    loop_lag,
+    memory_bodies,
+    memory_in_flight,
+    memory_output,
+    memory_partitions,
+    memory_transfers,
+    postgres_away,
+)
 from tests.benchmark.figure import Measure
 
 FIGURES: dict[str, Measure] = {
     "clock-skew": clock_skew.measure,
+    "loop-lag": loop_lag.measure,
     "memory-bodies": memory_bodies.measure,
+    "memory-in-flight": memory_in_flight.measure,
+    "memory-output": memory_output.measure,
     "memory-partitions": memory_partitions.measure,
+    "memory-transfers": memory_transfers.measure,
     "postgres-killed": postgres_away.measure_killed,
     "postgres-stalled": postgres_away.measure_stalled,
 }

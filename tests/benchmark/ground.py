@@ -5,7 +5,7 @@ import os
 import resource
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,11 @@ class Ground:
         finally:
             await admin.close()
         return name
+
+    @staticmethod
+    def lanes(environment: Mapping[str, str], text: str) -> None:
+        """Replace a deployment's lanes file."""
+        Path(environment["PENSTOCK_LANES_FILE"]).write_text(text)
 
     async def environment(self, request_topic: str) -> dict[str, str]:
         """The settings of a new deployment, with topics and a database of its own."""

@@ -14,16 +14,16 @@ from tests.benchmark.workload import requests
 from tests.support.stalled import stalled
 
 PARTITIONS = 1000
-EACH = 300
+EACH = 150
 BODY_BYTES = 4096
-STALLED_SECONDS = 90.0
+STALLED_SECONDS = 75.0
 """Longer than a query may take: what was gathered is thrown away, and fetched again."""
-DRAIN_SECONDS = 400.0
+DRAIN_SECONDS = 600.0
 POSITIONS = "SELECT count(*) AS partitions, coalesce(sum(position), 0) AS records FROM position"
 
 
 async def fill(bootstrap_servers: str, topic: str) -> None:
-    """More than a megabyte in every partition, not compressed: what is fetched counts as it lies in the topic."""
+    """More than half a megabyte in every partition, not compressed: what is fetched counts as it lies in the topic."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=50, max_batch_size=64 * 1024)
     await producer.start()
     try:

@@ -8,6 +8,7 @@ import uvloop
 
 from penstock.app import STAGES, Service, parse_stages
 from penstock.cli.outcome import reported
+from penstock.memory import give_back_large_buffers
 from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrate as apply_migrations
 from penstock.settings import load_settings
@@ -30,6 +31,7 @@ def run(
     with reported():
         settings = load_settings()
         configure_logging(settings.log.level, console=settings.log.format == "console")
+        give_back_large_buffers()
         uvloop.run(Service(settings, parse_stages(stages)).run())
 
 

@@ -16,7 +16,7 @@ from penstock.telemetry.failpoint import failpoint
 
 REBALANCE_MS = 60_000
 HEARTBEATS_PER_SESSION = 10
-PREFETCH_BYTES = 32 * 1024 * 1024
+PREFETCH_BYTES = 8 * 1024 * 1024
 """What aiokafka may hold fetched and unread; shared out among the partitions that are assigned."""
 PARTITION_BYTES_MIN = 64 * 1024
 PARTITION_BYTES_MAX = 1024 * 1024
