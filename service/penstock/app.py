@@ -14,6 +14,7 @@ from penstock import __version__
 from penstock.composition import Composition, bind
 from penstock.core.errors import ConfigurationError
 from penstock.http.server import HttpServer, application
+from penstock.kafka.closing import unawaited
 from penstock.postgres.database import opened
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import require_schema
@@ -55,6 +56,7 @@ class Service:
         """
         lanes = self.settings.read_lanes()
         self.handle_signals()
+        asyncio.get_running_loop().set_exception_handler(unawaited)
         async with AsyncExitStack() as stack:
             http = HttpServer(self.settings.http, application(self.not_live, self.not_ready, self.degraded))
             port = await http.start()

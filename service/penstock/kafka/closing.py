@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Any, Protocol
+
+from aiokafka.errors import KafkaError
 
 STOP_SECONDS = 5.0
 
@@ -29,3 +31,12 @@ async def stop_within(client: Stoppable, seconds: float = STOP_SECONDS) -> None:
     task.cancel()
     if task.done() and not task.cancelled():
         task.exception()  # looked at, so that nobody complains that it was not
+
+
+def unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's exception handler: silent on futures of aiokafka's own that nobody can wait for.
+
+    A fenced or stopped producer fails them all, and what they carry is raised by its calls as well.
+    """
+    if not isinstance(context.get("exception"), KafkaError) or "never retrieved" not in context["message"]:
+        loop.default_exception_handler(context)
