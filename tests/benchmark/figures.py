@@ -8,7 +8,9 @@ from tests.benchmark import (
     memory_output,
     memory_partitions,
     memory_transfers,
+    polls,
     postgres_away,
+    trickle,
 )
 from tests.benchmark.figure import Measure
 
@@ -20,6 +22,8 @@ FIGURES: dict[str, Measure] = {
     "memory-output": memory_output.measure,
     "memory-partitions": memory_partitions.measure,
     "memory-transfers": memory_transfers.measure,
+    "polls": polls.measure,
     "postgres-killed": postgres_away.measure_killed,
     "postgres-stalled": postgres_away.measure_stalled,
+    "trickle": trickle.measure,
 }

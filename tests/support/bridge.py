@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -9,13 +10,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
+from penstock.postgres.database import IDLE_SECONDS
 from tests.support.live_reader import LiveReader, Received
+from tests.support.pooler import any_pooler
 from tests.support.request import CANARY
 from tests.support.service import Service, run_logged
 from tests.support.simulator import Simulator
@@ -66,6 +70,8 @@ class Bridge:
     producer: AIOKafkaProducer
     reader: LiveReader
     lanes: Path
+    pooled_dsn: str = ""
+    """Where services reach the database, when that is through a pooler (`make integration POOLED=1`)."""
     more_requests: list[str] = field(default_factory=list)
     more_results: list[str] = field(default_factory=list)
     deployment: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
@@ -83,7 +89,8 @@ class Bridge:
             "kafka_request_topics": ",".join([self.requests, *self.more_requests]),
             "kafka_result_topic": self.result_topic,
             "lanes_file": self.lanes,
-            "postgres_dsn": self.dsn,
+            "postgres_dsn": self.pooled_dsn or self.dsn,
+            "postgres_statement_cache": not self.pooled_dsn,
             "provider_api_key": API_KEY,
             "provider_base_url": self.simulator.base_url,
             "spool_folder": self.folder / "spool",
@@ -241,6 +248,10 @@ async def open_bridge(
     lanes_file.write_text(lanes)
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(fresh_database(postgres, template or "template1"))
+        pooled_dsn = ""
+        if os.environ.get("POOLED"):
+            await set_idle_limit(dsn)
+            pooled_dsn = await stack.enter_async_context(any_pooler(dsn, folder / "pooler"))
         migrating = None if template else asyncio.create_task(migrate(dsn, folder / "migrate.log"))
         if migrating is not None:
             stack.callback(migrating.cancel)
@@ -273,6 +284,7 @@ async def open_bridge(
             producer=producer,
             reader=await stack.enter_async_context(reader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
             lanes=lanes_file,
+            pooled_dsn=pooled_dsn,
             more_requests=other_requests,
             more_results=other_results,
             defences_off=defences_off,
@@ -289,6 +301,16 @@ async def migrate(dsn: str, log: Path) -> None:
     async with asyncio.timeout(MIGRATE_SECONDS):
         if await process.wait():
             raise RuntimeError(f"penstock migrate ended with {process.returncode}:\n{log.read_text()}")
+
+
+async def set_idle_limit(dsn: str) -> None:
+    """What an operator does who has a pooler: it takes no settings of a session from the service."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        limit = f"idle_in_transaction_session_timeout = '{IDLE_SECONDS:.0f}s'"
+        await connection.execute(f'ALTER DATABASE "{urlsplit(dsn).path[1:]}" SET {limit}')
+    finally:
+        await connection.close()
 
 
 async def kill_all(services: Iterable[Service]) -> None:

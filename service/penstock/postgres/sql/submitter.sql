@@ -1,9 +1,11 @@
 -- name: models_waiting
+-- A scalar subquery is no join: the planner must not read all reservations anew for each batch, as it did when it took
+-- them for few and a held snapshot kept those that had been there.
 SELECT DISTINCT l.account, l.model
 FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id
 WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp() AND l.halted_reason IS NULL
-    AND NOT EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id);
+    AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL;
 
 -- name: insert_quota
 INSERT INTO quota (account, model) VALUES ($1, $2) ON CONFLICT DO NOTHING;
@@ -20,7 +22,7 @@ FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id
 WHERE b.state = 'sealed' AND l.account = $1 AND l.model = $2 AND b.not_before <= clock_timestamp()
     AND l.halted_reason IS NULL
-    AND NOT EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
+    AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL
 ORDER BY b.sealed_at, b.id
 LIMIT 100;
 

@@ -77,8 +77,10 @@ SELECT p.lines FROM chunk AS c JOIN payload AS p ON p.turn = c.payload_turn AND 
 -- name: creates_pace
 SELECT
     (SELECT count(*) FROM intent WHERE account = $1 AND intended_at > statement_timestamp() - interval '1 hour') AS used,
-    (SELECT count(*) FROM batch AS b JOIN reservation AS r ON r.batch_id = b.id
-     WHERE b.state = 'sealed' AND r.account = $1) AS waiting;
+    -- Reservations are searched batch by batch (see models_waiting).
+    (SELECT count(*) FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+     WHERE b.state = 'sealed' AND l.account = $1
+         AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id)) AS waiting;
 
 -- name: measure_backlog
 SELECT topic, sum(stored_bytes)::bigint AS stored_bytes FROM chunk WHERE closed_at IS NULL GROUP BY topic;
