@@ -70,10 +70,11 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell failed assertions from errors of the harness."""
-    if call.when == "call" and call.excinfo is not None and isinstance(call.excinfo.value, AssertionError):
-        item.user_properties.append((NOTICED, summary(call.excinfo.value)))
-        if error := programming_error(item):
-            item.user_properties.append((BROKEN, error))
+    error = call.excinfo.value if call.excinfo is not None else None
+    if call.when == "call" and (isinstance(error, AssertionError) or str(error).startswith("DID NOT RAISE")):
+        item.user_properties.append((NOTICED, summary(error)))
+        if broken := programming_error(item):
+            item.user_properties.append((BROKEN, broken))
     return (yield)
 
 
@@ -87,7 +88,7 @@ def programming_error(item: pytest.Item) -> str | None:
     return None
 
 
-def summary(error: AssertionError) -> str:
+def summary(error: BaseException | None) -> str:
     """An assertion in a few words: the checker's violations, or the first line of the message."""
     first = str(error).partition("\n")[0]
     try:

@@ -2,6 +2,8 @@
 
 import uuid
 
+import pytest
+
 from penstock.core.batch import BatchState
 from penstock.postgres.batch_row import load_batch
 from penstock.postgres.collector_store import CollectorStore
@@ -9,7 +11,7 @@ from penstock.postgres.database import Database
 from penstock.postgres.submitter_store import SubmitterStore
 from tests.support.rows import ACCOUNT, LANE, batch_of, held, migrated
 
-ENDED = "UPDATE batch SET state = 'ended', ended_at = now() WHERE id = $1"
+ENDED = "UPDATE batch SET state = 'ended', ended_at = now(), file_id = 'refused' WHERE id = $1"
 
 
 def submitter(database: Database) -> SubmitterStore:
@@ -20,6 +22,7 @@ async def reserve(database: Database, limit: int | None = None) -> int:
     return await submitter(database).reserve(ACCOUNT, LANE.model, lambda *_: limit)
 
 
+@pytest.mark.defence("halted_lane_tokens", "new_file_after_halt")
 async def test_what_a_halted_lane_has_reserved_is_given_back_and_not_submitted(database: str) -> None:
     async with migrated(database) as pool:
         refused, waiting = await batch_of(pool), await batch_of(pool)
@@ -30,14 +33,17 @@ async def test_what_a_halted_lane_has_reserved_is_given_back_and_not_submitted(d
             batch = await load_batch(connection, refused)
         await CollectorStore(pool, 4).halt_lane(await held(pool, "slot/0"), batch, "it is ours")
         assert await reserve(pool) == 0
-        assert await submitter(pool).claim(1.0) is None
+        assert await submitter(pool).claim(1.0) is None, "a batch of the halted lane is submitted"
         async with pool.transaction() as connection:
-            assert {(await load_batch(connection, each)).state for each in (refused, waiting)} == {BatchState.SEALED}
+            batches = [await load_batch(connection, each) for each in (refused, waiting)]
+        assert {each.state for each in batches} == {BatchState.SEALED}
+        assert batches[0].file_id is None, "the refused file is sent again"
         async with pool.pool.acquire() as connection:
             await connection.execute("UPDATE lane SET halted_reason = NULL")
         assert await reserve(pool) == 2
 
 
+@pytest.mark.defence("pieces_budget")
 async def test_pieces_cut_to_a_token_limit_have_budgets_of_creates_of_their_own(database: str) -> None:
     async with migrated(database) as pool:
         whole = await batch_of(pool, requests=100, tokens=10)
@@ -46,6 +52,6 @@ async def test_pieces_cut_to_a_token_limit_have_budgets_of_creates_of_their_own(
             pieces = await connection.fetch("SELECT id, root_id, sealed_at FROM batch WHERE state = 'sealed'")
             (parent,) = await connection.fetch("SELECT state, sealed_at FROM batch WHERE id = $1", whole)
     assert len(pieces) > 10
-    assert all(each["root_id"] == each["id"] for each in pieces)
+    assert all(each["root_id"] == each["id"] for each in pieces), "the pieces share one budget"
     assert {each["sealed_at"] for each in pieces} == {parent["sealed_at"]}, "they keep their place in the queue"
     assert parent["state"] == "split"

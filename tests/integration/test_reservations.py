@@ -2,6 +2,8 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+import pytest
+
 from penstock.core.batch import BatchState
 from penstock.core.lane import LaneKey
 from penstock.core.token import HEADROOM, expected
@@ -54,12 +56,13 @@ async def batches(pool: Database) -> list[BatchRow]:
         return [await load_batch(connection, row["id"]) for row in ids]
 
 
+@pytest.mark.defence("oldest_first")
 async def test_the_oldest_batches_are_granted_first(database: str) -> None:
     async with migrated(database) as pool:
         sealed = [await batch_of(pool, 10, tokens=10) for _ in range(4)]
         each = expected(100, 1.0)
         assert await reserve(pool, 2 * each) == 2
-        assert await reserved(pool) == dict.fromkeys(sealed[:2], each)
+        assert await reserved(pool) == dict.fromkeys(sealed[:2], each), "others than the oldest were granted"
         assert await reserve(pool, 2 * each) == 0
         await finish(pool, sealed[1])
         assert await reserve(pool, 2 * each) == 1
@@ -76,11 +79,13 @@ async def test_a_young_small_batch_does_not_overtake_an_old_large_one(database: 
         assert set(await reserved(pool)) == {large, small}
 
 
+@pytest.mark.defence("reservation_by_batch")
 async def test_tokens_released_twice_are_released_once(database: str) -> None:
     async with migrated(database) as pool:
         first, second = await batch_of(pool), await batch_of(pool)
         assert await reserve(pool, 10**6) == 2
-        assert [await release(pool, first), await release(pool, first)] == [1, 0]
+        assert await release(pool, first) == 1
+        assert await release(pool, first) == 0, "releasing it again gave back the tokens of another batch"
         assert set(await reserved(pool)) == {second}
 
 
@@ -102,12 +107,13 @@ async def test_replicas_that_reserve_at_once_stay_within_the_limit(database: str
         assert sum((await reserved(pool)).values()) <= 60
 
 
+@pytest.mark.defence("cut_to_limit")
 async def test_a_batch_over_the_limit_in_force_is_cut_in_the_same_transaction(database: str) -> None:
     async with migrated(database) as pool:
         whole = await batch_of(pool, 100, tokens=10)
         assert await reserve(pool, 400) == 1
         parent, *pieces = sorted(await batches(pool), key=lambda each: each.state is not BatchState.SPLIT)
-        assert (parent.id, parent.parts) == (whole, ())
+        assert (parent.id, parent.parts) == (whole, ()), "the batch stays whole"
         assert sum(piece.size.requests for piece in pieces) == 100
         assert all(piece.root_id == piece.id and piece.sealed_at == parent.sealed_at for piece in pieces)
         assert all(piece.size.tokens * HEADROOM <= 100 for piece in pieces)
@@ -118,13 +124,14 @@ async def test_a_batch_over_the_limit_in_force_is_cut_in_the_same_transaction(da
         assert sum((await reserved(pool)).values()) <= 400
 
 
+@pytest.mark.defence("alone_when_idle")
 async def test_a_request_over_the_limit_goes_alone_on_an_idle_model(database: str) -> None:
     async with migrated(database) as pool:
         running, large = await batch_of(pool, 1, tokens=50), await batch_of(pool, 1, tokens=500)
         assert await reserve(pool, 100) == 1
         assert await reserve(pool, 100) == 0
         await finish(pool, running)
-        assert await reserve(pool, 100) == 1
+        assert await reserve(pool, 100) == 1, "the request was not granted on an idle model"
         assert set(await reserved(pool)) == {large}
 
 

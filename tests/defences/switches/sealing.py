@@ -1,6 +1,67 @@
-"""Windows, reservations and deadlines."""
+"""Windows, reservations and pieces; formats and ids of what is stored."""
 
+import dataclasses
+import itertools
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import zstandard
+
+import penstock.core.gathering
+import penstock.core.requeue
+import penstock.postgres.collector_store
+import penstock.postgres.submitter_store
+import penstock.postgres.window_store
+import tests.support.rows
+from penstock.core.decision import Decision
+from penstock.core.quota import Waiting, grants
+from penstock.postgres.database import Database
+from penstock.postgres.janitor_store import JanitorStore
+from penstock.postgres.report_store import ReportStore
+from penstock.postgres.submitter_store import SubmitterStore
 from tests.defences.switches.registry import Patch, defence, reword
+
+
+@defence("Identity")
+def random_ids(patch: Patch) -> None:
+    """Ids come from a sequence, which a fail-over rewinds."""
+    opening = Database.open
+    sequence = itertools.count(1)
+
+    async def rewind(self: Database) -> None:
+        nonlocal sequence
+        sequence = itertools.count(1)
+        await opening(self)
+
+    patch.setattr(Database, "open", rewind)
+    modules = (
+        penstock.core.gathering,
+        penstock.core.requeue,
+        penstock.postgres.submitter_store,
+        penstock.postgres.window_store,
+        tests.support.rows,
+    )
+    for module in modules:
+        patch.setattr(module, "new_id", lambda: uuid.UUID(int=next(sequence)))
+
+
+@defence("Identity")
+def chunk_format(patch: Patch) -> None:
+    """Chunks are sealed whatever format they have."""
+    for query, number in (("windows", 1), ("unsealed_chunks", 3)):
+        reword(patch, query, (f"format <= ${number}", f"format <= ${number} + 99"))
+
+
+@defence("Identity")
+def decision_format(patch: Patch) -> None:
+    """Decisions are read whatever format they have."""
+
+    def any_format(stored: bytes) -> Decision:
+        return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(stored), type=Decision)
+
+    patch.setattr(penstock.postgres.collector_store, "decode_decision", any_format)
 
 
 @defence("S1", 19)
@@ -8,3 +69,76 @@ def lane_lock_and_exact_count(patch: Patch) -> None:
     """Sealing neither locks the lane nor demands of chunks the count that it read (either alone suffices)."""
     reword(patch, "lock_lane", (" FOR UPDATE", ""))
     reword(patch, "take_chunks", (" AND c.taken = t.taken", ""), ("taken = c.taken +", "taken = t.taken +"))
+
+
+@defence("S1")
+def open_chunks(patch: Patch) -> None:
+    """A table of the ring is emptied though a batch still needs chunks of it."""
+
+    async def never(*_: object) -> bool:
+        return False
+
+    patch.setattr(JanitorStore, "needed", never)
+
+
+@defence("S2")
+def cut_to_limit(patch: Patch) -> None:
+    """A batch that is over the limit in force stays whole."""
+
+    async def leave(*_: object) -> None:
+        return
+
+    patch.setattr(SubmitterStore, "cut", leave)
+
+
+@defence("S2")
+def alone_when_idle(patch: Patch) -> None:
+    """What is over the whole limit is never granted."""
+
+    def within(waiting: Sequence[Waiting], enqueued: int, running: int, limit: int | None, **options: Any) -> Any:
+        granted = grants(waiting, enqueued, running, limit, **options)
+        return [each for each in granted if limit is None or each.tokens <= limit]
+
+    patch.setattr(penstock.postgres.submitter_store, "grants", within)
+
+
+@defence("S3")
+def oldest_first(patch: Patch) -> None:
+    """Reservations are granted youngest first."""
+    reword(patch, "batches_waiting", ("ORDER BY b.sealed_at, b.id", "ORDER BY b.sealed_at DESC, b.id DESC"))
+
+
+@defence("S3")
+def reservation_by_batch(patch: Patch) -> None:
+    """Releasing takes away any reservation, not that of the batch."""
+    some = "ctid IN (SELECT ctid FROM reservation LIMIT cardinality($1::uuid[]))"
+    reword(patch, "delete_reservation", ("batch_id = ANY($1::uuid[])", some))
+
+
+@defence("B5, S2")
+def pieces_budget(patch: Patch) -> None:
+    """Pieces that are cut to a token limit share one budget of creates."""
+
+    def inherit(birth: Any, **changes: Any) -> Any:
+        return dataclasses.replace(birth, **{name: each for name, each in changes.items() if name != "root_id"})
+
+    patch.setattr(penstock.postgres.submitter_store, "replace", inherit)
+
+
+@defence("B6")
+def newest_generation(patch: Patch) -> None:
+    """No replica heeds the generation of the others."""
+    heartbeat = ReportStore.heartbeat
+
+    async def alone(self: ReportStore, holder: uuid.UUID, generation: int, digest: bytes) -> tuple[int, int]:
+        _, variants = await heartbeat(self, holder, generation, digest)
+        return generation, variants
+
+    patch.setattr(ReportStore, "heartbeat", alone)
+
+
+@defence("W5")
+def not_before(patch: Patch) -> None:
+    """A window takes chunks whatever time they are to wait."""
+    reword(patch, "windows", ("c.not_before <= clock_timestamp()", "true"))
+    reword(patch, "unsealed_chunks", ("not_before <= clock_timestamp()", "true"))

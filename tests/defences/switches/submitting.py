@@ -1,15 +1,21 @@
 """Files, creates and look-ups."""
 
 import math
+import uuid
 from dataclasses import replace
 
 from openai import AsyncOpenAI
 
+import penstock.core.batch
+import penstock.postgres.collector_store
+import penstock.stages.collector
+from penstock.core.batch import BatchError, Remedy
 from penstock.postgres.batch_row import BatchRow
-from penstock.postgres.submitter_store import Again, Claim
+from penstock.postgres.database import Connection
+from penstock.postgres.submitter_store import Again, Claim, send_again
 from penstock.stages.lease import Lease
 from penstock.stages.submitter import Submitter
-from tests.defences.switches.registry import Patch, defence
+from tests.defences.switches.registry import Patch, defence, reword
 
 
 @defence("B2", 8)
@@ -60,3 +66,89 @@ def deciding_scan(patch: Patch) -> None:
 def sdk_create_retries(patch: Patch) -> None:
     """The SDK retries creates as it retries reads."""
     patch.setattr(AsyncOpenAI, "with_options", lambda self, **_: self)
+
+
+def other_remedy(patch: Patch, remedy_of: Remedy, instead: Remedy) -> None:
+    """Let another remedy be taken than that of the design."""
+
+    def remedy(error: BatchError, **state: int) -> Remedy:
+        found = penstock.core.batch.remedy(error, **state)
+        return instead if found is remedy_of else found
+
+    patch.setattr(penstock.stages.collector, "remedy", remedy)
+
+
+@defence("B5")
+def shared_faults(patch: Patch) -> None:
+    """What all lines share is answered line by line."""
+    patch.setattr(penstock.core.batch, "SHARED_FAULTS", frozenset())
+
+
+@defence("B5")
+def our_faults(patch: Patch) -> None:
+    """What we wrote wrongly is answered as a fault of the request."""
+    patch.setattr(penstock.core.batch, "OUR_FAULTS", frozenset())
+
+
+@defence("B5")
+def null_line(patch: Patch) -> None:
+    """A refusal that names no line is the answer to all of them."""
+    other_remedy(patch, Remedy.AGAIN, Remedy.ANSWER_ALL)
+
+
+@defence("B5")
+def one_line(patch: Patch) -> None:
+    """The fault of one line is the answer to all of them."""
+    other_remedy(patch, Remedy.ANSWER_LINE, Remedy.ANSWER_ALL)
+
+
+@defence("B5")
+def lines_lost_max(patch: Patch) -> None:
+    """A window loses one line after the other, and is never halved."""
+    patch.setattr(penstock.core.batch, "LINES_LOST_MAX", math.inf)
+
+
+@defence("B5")
+def creates_max(patch: Patch) -> None:
+    """A window that is refused is created again without end."""
+    patch.setattr(penstock.core.batch, "CREATES_MAX", math.inf)
+
+
+@defence("B5")
+def creates_of_descendants(patch: Patch) -> None:
+    """Each piece of a refused window has creates of its own."""
+    reword(patch, "load_batch", ("f.root_id = b.root_id", "f.id = b.id"))
+
+
+@defence("B5")
+def refused_attempt(patch: Patch) -> None:
+    """A refusal at validation counts as a failed attempt of the requests."""
+    raised = "UPDATE chunk SET attempt = attempt + 1 WHERE id IN (SELECT chunk_id FROM part WHERE batch_id = $1)"
+
+    async def again(connection: Connection, batch_id: uuid.UUID, how: Again) -> None:
+        await connection.raw.execute(raised, batch_id)
+        await send_again(connection, batch_id, how)
+
+    patch.setattr(penstock.postgres.collector_store, "send_again", again)
+
+
+@defence("B5")
+def halted_lane_tokens(patch: Patch) -> None:
+    """A halted lane keeps the tokens of what it has sealed."""
+    reword(patch, "release_lane", ("b.state = 'sealed'", "false"))
+
+
+@defence("B5")
+def new_file_after_halt(patch: Patch) -> None:
+    """A lane that goes on after a halt sends the refused file again."""
+
+    def old_file(delay_seconds: float, **_: bool) -> Again:
+        return Again(delay_seconds)
+
+    patch.setattr(penstock.postgres.collector_store, "Again", old_file)
+
+
+@defence("S2")
+def final_over_limit(patch: Patch) -> None:
+    """A request over the token limit that is refused so is sent again."""
+    patch.setattr(penstock.stages.collector, "learned_limit", lambda _: None)

@@ -1,0 +1,133 @@
+"""What waits in a lane: until when, in which format, for which replica; and under which ids."""
+
+import asyncio
+import uuid
+
+import asyncpg
+import pytest
+
+from penstock.core.decision import Decision, Outcome, encode_decision
+from penstock.core.errors import UnknownFormat
+from penstock.core.lane import LanePolicy, Lanes
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.database import Database
+from penstock.postgres.intake_store import store_chunks
+from penstock.postgres.lease_store import LeaseStore
+from penstock.postgres.report_store import ReportStore
+from penstock.postgres.submitter_store import SubmitterStore
+from penstock.postgres.window_store import WindowStore
+from penstock.stages.census import Census
+from penstock.stages.lease import LeaseKeeper
+from penstock.stages.sealer import Sealer
+from tests.support.rows import batch_of, chunk_of, held, migrated, open_lane, opened, seal_all, store
+
+SLOTS = 4
+AT_ONCE = Lanes(defaults=LanePolicy(age_max_seconds=0))
+
+
+async def open_requests(pool: Database) -> list[int]:
+    """The requests of each window that a sealer would look at."""
+    return [each.size.requests for each in await WindowStore(pool).windows()]
+
+
+@pytest.mark.defence("not_before")
+async def test_another_try_is_in_no_window_before_its_time(database: str) -> None:
+    """Off: its time is not looked at."""
+    async with migrated(database) as pool:
+        lane_id = await open_lane(pool)
+        async with pool.transaction() as connection:
+            await store_chunks(connection, [(lane_id, chunk_of(3, attempt=1))], delay_seconds=60.0)
+        assert await open_requests(pool) == [], "a window holds it"
+        assert await seal_all(pool, lane_id) == []
+        async with pool.pool.acquire() as connection:
+            await connection.execute("UPDATE chunk SET not_before = clock_timestamp()")
+        assert await open_requests(pool) == [3]
+
+
+@pytest.mark.defence("chunk_format")
+async def test_a_chunk_of_a_newer_format_is_left_to_the_version_that_knows_it(database: str) -> None:
+    """Off: it is sealed, and read as what it is not."""
+    async with migrated(database) as pool:
+        lane_id = await store(pool, chunk_of(3))
+        async with pool.pool.acquire() as connection:
+            await connection.execute("UPDATE chunk SET format = 2")
+        await store(pool, chunk_of(2))
+        assert await open_requests(pool) == [2], "a window holds it"
+        assert [sealed.size.requests for _, sealed in await seal_all(pool, lane_id)] == [2]
+
+
+@pytest.mark.defence("decision_format")
+async def test_a_decision_of_a_newer_format_is_not_read(database: str) -> None:
+    """Off: its outcomes are taken for those of this version."""
+    async with migrated(database) as pool:
+        batch_id = await batch_of(pool)
+        newer = Decision(2, bytes([Outcome.RESEND] * 2))
+        async with pool.pool.acquire() as connection:
+            await connection.execute(
+                "INSERT INTO decision VALUES ($1, $2, $3)", uuid.uuid4(), batch_id, encode_decision(newer)
+            )
+        with pytest.raises(UnknownFormat):
+            await CollectorStore(pool, SLOTS).read_decision(batch_id)
+
+
+@pytest.mark.defence("newest_generation")
+async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_limits(database: str) -> None:
+    """Off: it goes on with its own."""
+    async with migrated(database) as pool:
+        drain, sealers = asyncio.Event(), []
+        for generation in (1, 2):
+            keeper = LeaseKeeper(drain, LeaseStore(pool, uuid.uuid4(), 60.0))
+            census = Census(
+                drain, ReportStore(pool), keeper, generation=generation, lanes=AT_ONCE, lane_label=lambda _: "other"
+            )
+            sealers.append(
+                Sealer(
+                    drain,
+                    WindowStore(pool),
+                    keeper,
+                    census,
+                    AT_ONCE,
+                    slots=SLOTS,
+                    creates_per_hour=2000,
+                    backlog_limits={},
+                    lane_label=lambda _: "other",
+                )
+            )
+        for sealer in (*sealers, *sealers):
+            await sealer.census.round()
+        await store(pool, chunk_of(3))
+        older, newer = sealers
+        await older.round()
+        assert await open_requests(pool) == [3], "the older one has sealed"
+        await newer.round()
+        assert await open_requests(pool) == []
+
+
+@pytest.mark.defence("random_ids")
+async def test_ids_made_before_a_fail_over_are_not_made_again_after_it(database: str) -> None:
+    """What the database wrote last is lost with it, the provider keeps it. Off: ids come from a sequence."""
+
+    async def ids(dsn: str) -> set[uuid.UUID]:
+        """Those of a chunk, a batch and a create."""
+        async with opened(dsn) as pool:
+            batch_id = await batch_of(pool)
+            submitter = SubmitterStore(pool, uuid.uuid4(), 60.0, SLOTS)
+            lease = await held(pool, f"batch/{batch_id}")
+            await submitter.store_file(lease, batch_id, "file")
+            batch = await CollectorStore(pool, SLOTS).load(batch_id)
+            create = await submitter.intend(lease, batch, 2000)
+            assert create is not None
+            return {batch_id, create, *(part.chunk_id for part in batch.parts)}
+
+    async with migrated(database):
+        pass
+    name = database.rpartition("/")[2]
+    server = await asyncpg.connect(database.removesuffix(name) + "postgres")
+    await server.execute(f"CREATE DATABASE {name}_replica TEMPLATE {name}")
+    try:
+        before, after = await ids(database), await ids(f"{database}_replica")
+    finally:
+        await server.execute(f"DROP DATABASE {name}_replica WITH (force)")
+        await server.close()
+    assert len(before) == len(after) == 3
+    assert not before & after, f"{len(before & after)} of {len(before)} ids were made again"
