@@ -1,4 +1,5 @@
 import asyncio
+import time
 import uuid
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from penstock.postgres.batch_row import load_batch
 from penstock.postgres.database import Database
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.submitter_store import SubmitterStore
-from penstock.stages.lease import Lease
+from penstock.stages.lease import STALL_FACTOR, Lease, LeaseKeeper
 from tests.support.rows import batch_of, held, migrated
 
 
@@ -141,3 +142,26 @@ async def test_a_write_needs_the_state_it_stands_on(database: str) -> None:
             await submitter.answer(mine, batch_id, Verdict("x", "y"))
         with pytest.raises(Superseded):
             await submitter.store_file(mine, uuid.uuid4(), "file-1")
+
+
+@pytest.mark.defence("renewal_bounds")
+async def test_work_that_stands_still_or_takes_too_long_loses_its_lease(database: str) -> None:
+    """Off: it is renewed as long as the process lives, and nobody takes over."""
+    seconds = 0.2
+    async with migrated(database) as pool:
+        keeper = LeaseKeeper(asyncio.Event(), LeaseStore(pool, uuid.uuid4(), seconds))
+        rival = LeaseStore(pool, uuid.uuid4(), seconds)
+        await keeper.acquire("stuck")
+        endless = await keeper.acquire("endless", work_seconds_max=seconds * 4)
+        moving = await keeper.acquire("moving")
+        taken: set[str] = set()
+        started = time.monotonic()
+        while time.monotonic() < started + seconds * STALL_FACTOR * 3 and len(taken) < 2:
+            for each in filter(None, (endless, moving)):
+                each.progressed_at = time.monotonic()
+            await keeper.round()
+            taken |= {name for name in ("stuck", "endless") if await rival.acquire_lease(name)}
+            await asyncio.sleep(seconds / 10)
+        assert taken == {"stuck", "endless"}, f"nobody else got {' or '.join(sorted({'stuck', 'endless'} - taken))}"
+        assert moving is not None
+        assert moving.held

@@ -39,3 +39,9 @@ def own_clock_and_epoch(patch: Patch) -> None:
     """Neither the holder's own clock nor the lease's epoch stops a write (either alone suffices)."""
     lease_required(patch)
     epoch_guard(patch)
+
+
+@defence("B1")
+def renewal_bounds(patch: Patch) -> None:
+    """A lease is renewed as long as its process lives."""
+    patch.setattr(Lease, "worth_renewing", lambda self, _: not self.lost)

@@ -9,10 +9,12 @@ from openai import AsyncOpenAI
 import penstock.core.batch
 import penstock.postgres.collector_store
 import penstock.stages.collector
-from penstock.core.batch import BatchError, Remedy
+from penstock.core.batch import BatchError, ProviderBatch, Remedy
+from penstock.core.errors import ProviderError
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Connection
 from penstock.postgres.submitter_store import Again, Claim, send_again
+from penstock.provider.client import ProviderClient
 from penstock.stages.lease import Lease
 from penstock.stages.submitter import Submitter
 from tests.defences.switches.registry import Patch, defence, reword
@@ -60,6 +62,20 @@ def deciding_scan(patch: Patch) -> None:
         await look_up(self, replace(claim, doubts=doubts), lease)
 
     patch.setattr(Submitter, "look_up", decide_now)
+
+
+@defence("B3", 9)
+def every_page(patch: Patch) -> None:
+    """A look-up takes what the pages before a failure showed for all there is."""
+    page = ProviderClient.page
+
+    async def or_none(self: ProviderClient, after: str | None) -> tuple[list[ProviderBatch], str | None]:
+        try:
+            return await page(self, after)
+        except ProviderError:
+            return [], None
+
+    patch.setattr(ProviderClient, "page", or_none)
 
 
 @defence("B2", 9)

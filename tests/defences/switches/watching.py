@@ -2,15 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import msgspec
+
+import penstock.stages.collector
 import penstock.stages.poller
-from penstock.core.batch import is_terminal
+from penstock.core.batch import ProviderBatch, is_terminal
 from penstock.core.chunk import NewChunk
-from penstock.core.decision import Decision, Reconciliation
-from penstock.core.errors import ProviderUnavailable
+from penstock.core.decision import Decision, Outcome, Reconciliation, decide
+from penstock.core.errors import ProviderMissing, ProviderUnavailable
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.poller_store import Watched
+from penstock.provider.client import ProviderClient
 from penstock.stages.collector import Collector
 from penstock.stages.lease import Lease
+from penstock.stages.poller import Poller
 from tests.defences.switches.registry import Patch, defence, reword
 
 
@@ -63,3 +71,86 @@ def second_download(patch: Patch) -> None:
         return decision
 
     patch.setattr(Collector, "revise", as_it_is)
+
+
+@defence("W1")
+def missing_is_no_status(patch: Patch) -> None:
+    """A batch that the provider answers 404 for is taken as cancelled."""
+    retrieve = ProviderClient.retrieve
+
+    async def told(self: ProviderClient, provider_batch_id: str) -> ProviderBatch:
+        try:
+            return await retrieve(self, provider_batch_id)
+        except ProviderMissing:
+            return ProviderBatch(provider_batch_id, "cancelled", None, None, None, None, (), {}, 0, 0, 0)
+
+    patch.setattr(ProviderClient, "retrieve", told)
+
+
+@defence("W1")
+def failures_apart(patch: Patch) -> None:
+    """One batch that cannot be retrieved ends the round."""
+
+    class Never(Exception):
+        """Is never raised."""
+
+    for name in ("ProviderUnavailable", "ProviderRefused"):
+        patch.setattr(penstock.stages.poller, name, Never)
+
+
+@defence("W1")
+def fresh_retrieve(patch: Patch) -> None:
+    """A batch is held to be stuck by the status that was last recorded of it."""
+    unstick = Poller.unstick
+
+    async def by_record(self: Poller, lease: Lease, watched: Watched, **options: bool) -> None:
+        with patch.context() as stale:
+            recorded = ProviderBatch(watched.provider_batch_id, watched.status, None, None, None, None, (), {}, 0, 0, 0)
+            stale.setattr(self.client, "retrieve", partial(answer, recorded))
+            await unstick(self, lease, watched, **options)
+
+    async def answer(recorded: ProviderBatch, _: str) -> ProviderBatch:
+        return recorded
+
+    patch.setattr(Poller, "unstick", by_record)
+
+
+@defence("W1")
+def null_expiry(patch: Patch) -> None:
+    """A batch that tells no expiry never is overdue."""
+    expiry = "coalesce(b.expires_at, b.submitted_at + interval '24 hours')"
+    reword(patch, "watched_batches", (expiry, "coalesce(b.expires_at, 'infinity')"))
+
+
+@defence("W3")
+def watched_to_its_end(patch: Patch) -> None:
+    """A batch that was given up is watched no more."""
+    reword(patch, "abandon", ("SET state = 'ended',", "SET state = 'ended', provider_open = false,"))
+
+
+@defence("W4")
+def null_files(patch: Patch) -> None:
+    """What is missing once counts as missing for good."""
+    patch.setattr(Collector, "proven", lambda *_: True)
+
+
+@defence("W5")
+def unexecuted_attempt(patch: Patch) -> None:
+    """What was never executed counts as a failed attempt."""
+
+    def failed(*given: Any) -> Decision:
+        decision = decide(*given)
+        raised = bytes(Outcome.RETRY if each == Outcome.RESEND else each for each in decision.outcomes)
+        return msgspec.structs.replace(decision, outcomes=raised)
+
+    patch.setattr(penstock.stages.collector, "decide", failed)
+
+
+@defence("W5")
+def probes(patch: Patch) -> None:
+    """A lane that the provider fails goes on with windows of any size."""
+
+    async def never(*_: object, **__: object) -> None:
+        return
+
+    patch.setattr(CollectorStore, "set_probing", never)

@@ -1,0 +1,151 @@
+"""What the poller makes of what a provider says, and of what it does not say (W1, W3, W4)."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import penstock.provider.client
+from penstock.core.errors import ProviderError, ProviderUnavailable
+from penstock.core.lane import Lanes
+from penstock.postgres.batch_row import ChunkReader
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.lease_store import LeaseStore
+from penstock.postgres.poller_store import PollerStore
+from penstock.settings import PollerSettings, SpoolSettings
+from penstock.spool import Spool
+from penstock.stages.collector import Collector
+from penstock.stages.lease import LeaseKeeper
+from penstock.stages.poller import Poller
+from penstock.telemetry import metrics
+from tests.support.account import Account, opened_account
+from tests.support.rows import ACCOUNT, held
+from tests.support.simulator import reach
+
+STALE = {"operation": "batches.list", "http": {"hide_newer_than_seconds": 3600}}
+NEVER_ENDS = {"batch": {"seconds": {"in_progress": 3600}}}
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+
+@pytest.fixture
+async def account(database: str, tmp_path: Path) -> AsyncIterator[Account]:
+    async with opened_account(database, tmp_path) as opened:
+        yield opened
+
+
+def poller(account: Account) -> Poller:
+    drain = asyncio.Event()
+    keeper = LeaseKeeper(drain, LeaseStore(account.pool, uuid.uuid4(), 60.0))
+    settings = PollerSettings(stuck_grace_seconds=0, cancel_grace_seconds=1)
+    return Poller(drain, settings, ACCOUNT, PollerStore(account.pool), account.client, keeper, lambda _: "other")
+
+
+@pytest.mark.defence("missing_is_no_status")
+async def test_a_batch_that_is_not_found_for_a_while_is_not_over(account: Account) -> None:
+    """Off: a batch that the provider does not know is taken as cancelled."""
+    watching, (batch_id, provider_batch_id) = poller(account), await account.submit()
+    await reach(account.sdk, provider_batch_id)
+    await account.simulator.faults([{"operation": "batches.retrieve", "http": {"status": 404}}])
+    await watching.round()
+    assert (await account.row(batch_id))["state"] == "submitted", "a batch that was not found is over"
+    halted = metrics.account_halted.labels(ACCOUNT)
+    assert halted._value.get() == 1, "an account that knows none of our batches is another's"  # noqa: SLF001 - no public read
+    await account.simulator.faults([])
+    await watching.round()
+    assert (await account.row(batch_id))["provider_status"] == "completed"
+    assert halted._value.get() == 0  # noqa: SLF001 - no public read
+
+
+@pytest.mark.defence("failures_apart")
+async def test_a_batch_that_cannot_be_retrieved_keeps_no_other_from_being_recorded(account: Account) -> None:
+    """Off: the first failure ends the round."""
+    watching, submitted = poller(account), [await account.submit() for _ in range(2)]
+    for _, provider_batch_id in submitted:
+        await reach(account.sdk, provider_batch_id)
+    path = f"*/{submitted[0][1]}"
+    broken = {"operation": "batches.retrieve", "when": {"path": path}, "http": {"status": 400}}
+    await account.simulator.faults([STALE, broken])
+    await watching.guarded_round()
+    states = [(await account.row(batch_id))["state"] for batch_id, _ in submitted]
+    assert states == ["submitted", "ended"], "the batch beside it was not recorded"
+
+
+@pytest.mark.defence("fresh_retrieve")
+async def test_a_batch_that_ended_unseen_is_not_given_up_as_stuck(account: Account) -> None:
+    """It is overdue, told to stop long ago, and not seen in this round. Off: no fresh retrieve is asked for."""
+    await account.simulator.faults([{**NEVER_ENDS, "nth": 2}])
+    watching = poller(account)
+    batch_id, provider_batch_id = await account.submit(expires_at=AN_HOUR_AGO, cancel_requested_at=AN_HOUR_AGO)
+    await account.submit()
+    await reach(account.sdk, provider_batch_id)
+    path = f"*/{provider_batch_id}"
+    once = {"operation": "batches.retrieve", "when": {"path": path}, "times": 1, "http": {"status": 400}}
+    await account.simulator.faults([STALE, once])
+    await watching.round()
+    assert (await account.row(batch_id))["abandoned_at"] is None, "it is paid for, and goes again"
+    await watching.round()
+    assert (await account.row(batch_id))["provider_status"] == "completed"
+
+
+@pytest.mark.defence("null_expiry")
+async def test_a_batch_that_tells_no_expiry_is_overdue_after_its_window(account: Account) -> None:
+    """Off: it never is."""
+    for hours in (1, 25):
+        await account.submit(expires_at=None, submitted_at=datetime.now(UTC) - timedelta(hours=hours))
+    old, young = [each.overdue_seconds for each in await PollerStore(account.pool).watched(ACCOUNT)]
+    assert 3600 <= old < 3700, "it is never overdue"
+    assert young < 0
+
+
+@pytest.mark.defence("null_files")
+async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_lines_count_as_missing(
+    account: Account, tmp_path: Path
+) -> None:
+    """Off: they count as missing at once, and are paid for twice."""
+    show = {"completed": {"output_file_id": None, "error_file_id": ""}}
+    await account.simulator.faults([{"batch": {"show": show}}])
+    batch_id, provider_batch_id = await account.submit()
+    await reach(account.sdk, provider_batch_id)
+    await poller(account).round()
+    store, reader = CollectorStore(account.pool, 4), ChunkReader(account.pool)
+    spool = Spool(SpoolSettings(folder=tmp_path), uuid.uuid4())
+    collector = Collector(store, reader, account.client, spool, Lanes(), str, 3600.0)
+    with pytest.raises(ProviderUnavailable):
+        await collector.file_ids(await store.load(batch_id))
+    collector.file_gone_seconds = 0.0
+    assert await collector.file_ids(await store.load(batch_id)) == []
+
+
+@pytest.mark.defence("watched_to_its_end")
+async def test_a_batch_that_was_given_up_keeps_its_tokens_until_it_has_really_ended(account: Account) -> None:
+    """Off: it is watched no more, and what it still has enqueued at the provider is forgotten."""
+    await account.simulator.faults([NEVER_ENDS])
+    watching, (batch_id, provider_batch_id) = poller(account), await account.submit()
+    lease = await held(account.pool, "poller/another")
+    assert await PollerStore(account.pool).abandon(lease, batch_id, gone=False)
+    await account.sdk.batches.cancel(provider_batch_id)
+    await reach(account.sdk, provider_batch_id)
+    await watching.round()
+    row = await account.row(batch_id)
+    assert (row["provider_status"], row["state"]) == ("cancelled", "ended"), "its end was not seen"
+    async with account.pool.pool.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM reservation") == 0
+
+
+@pytest.mark.defence("every_page")
+async def test_a_look_up_that_did_not_read_every_page_decides_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off: what the pages before the failure showed is all there is."""
+    monkeypatch.setattr(penstock.provider.client, "PAGE", 2)
+    for _ in range(5):
+        await account.create(uuid.uuid4())
+    await account.simulator.faults(
+        [{"operation": "batches.list", "when": {"query": {"after": "*"}}, "nth": 2, "http": {"status": 400}}]
+    )
+    with pytest.raises(ProviderError):
+        await account.client.back_to(AN_HOUR_AGO)
+    assert len(await account.client.back_to(AN_HOUR_AGO)) == 5
