@@ -45,7 +45,9 @@ def read(case: ET.Element) -> Seen:
     """One test of a report."""
     told = {each.get("name", ""): each.get("value", "") for each in case.iter("property")}
     defence = told.get(DEFENCE, "")
-    test = case.get("name", "").replace(defence, "").replace("[-", "[").replace("-]", "]").removesuffix("[]")
+    function, _, parameters = case.get("name", "").partition("[")
+    others = parameters.removesuffix("]").replace(defence, "", 1).strip("-")
+    test = f"{function}[{others}]" if others else function
     if BROKEN in told:
         return Seen(defence, test, None, f"the switch does not fit the product any more: {told[BROKEN]}")
     if case.find("error") is not None:

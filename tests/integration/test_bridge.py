@@ -138,19 +138,6 @@ async def test_requests_beyond_the_lane_limit_come_back(
         await bridge.check()
 
 
-async def test_a_result_larger_than_its_topic_takes_is_a_dead_letter_with_the_request(
-    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
-    small = {"max.message.bytes": "20000"}
-    async with open_bridge(kafka, postgres, tmp_path, result_configs=small) as bridge, bridge.service():
-        await bridge.produce([embedding("large", inputs=300), *(embedding(f"small-{n}") for n in range(20))])
-        [letter] = await bridge.dead_letters(1)
-        await bridge.results(20)
-        assert (await bridge.check())["dead_letter_codes"] == {"result_too_large": 1}
-        assert json.loads(letter.value or b"") == embedding("large", inputs=300)
-        assert letter.header("penstock.provider.file").startswith("file-")
-
-
 async def test_two_replicas_share_the_work(bridge: Bridge) -> None:
     async with bridge.service() as one, bridge.service() as other:
         for each in (one, other):

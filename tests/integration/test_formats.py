@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import zstandard
 from aiokafka import AIOKafkaProducer
 
@@ -17,6 +18,7 @@ ENCODE = zstandard.ZstdCompressor().compress
 DECODE = zstandard.ZstdDecompressor().decompress
 
 
+@pytest.mark.defence("chunk_format")
 async def test_a_chunk_of_another_format_is_neither_sealed_nor_lost_and_its_lane_goes_on(bridge: Bridge) -> None:
     async with bridge.service(stages="intake") as first:
         await bridge.produce([chat(f"later-{n}") for n in range(5)], partition=0)
@@ -52,6 +54,7 @@ async def lines_of(pool: Database) -> list[bytes]:
         return [row["lines"] for row in await connection.fetch("SELECT lines FROM payload")]
 
 
+@pytest.mark.defence("decision_format")
 async def test_a_decision_of_another_format_waits_and_its_slot_goes_on(bridge: Bridge) -> None:
     async with bridge.service(failpoints="publisher.commit=before:kill", publisher_slots=1) as first:
         await bridge.produce([chat(f"later-{n}") for n in range(5)])
@@ -84,6 +87,7 @@ def in_format(decision: bytes, number: int) -> bytes:
     return ENCODE(bytes(packed))
 
 
+@pytest.mark.defence("ledger_format")
 async def test_a_ledger_record_of_another_format_halts_its_slot_until_it_is_understood(bridge: Bridge) -> None:
     key, value = b"0" * 32, json.dumps({"format": 2, "place": 7}).encode()
     async with AIOKafkaProducer(bootstrap_servers=bridge.kafka.bootstrap_servers) as producer:

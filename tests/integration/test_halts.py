@@ -1,8 +1,15 @@
 """One partition that halts, for whatever reason, holds up no other."""
 
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic, RecordsToDelete
+
 from tests.support.bridge import Bridge
+from tests.support.crash import chats, settled, until
 from tests.support.poison import poison
 from tests.support.request import chat
+from tests.support.service import Service
+from tests.support.stack import admin_client, has_leaders
 
 
 async def test_a_halted_partition_that_the_group_never_committed_holds_up_no_other(bridge: Bridge) -> None:
@@ -36,3 +43,62 @@ async def test_a_record_that_cannot_be_decoded_halts_its_partition_alone(bridge:
     async with bridge.service():
         results = await bridge.results(30)
     assert len({each.custom_id for each in results}) == 30
+
+
+async def halted_or_read_on(bridge: Bridge, service: Service, before: int) -> bool:
+    """Wait until a partition halts or more results come; whether one halted."""
+
+    async def acted() -> bool:
+        return bool(service.logs("partition.halted")) or len(bridge.reader.received[bridge.result_topic]) > before
+
+    await until(acted)
+    return bool(service.logs("partition.halted"))
+
+
+@pytest.mark.defence("no_silent_reset")
+async def test_messages_that_were_deleted_before_they_were_read_are_not_skipped_silently(bridge: Bridge) -> None:
+    """Crash point 6: retention passed the position. Off: the client goes on where the topic now begins."""
+    async with bridge.service():
+        await bridge.produce(chats(1, "before"), partition=1)
+        await bridge.results(1)
+    await bridge.produce(chats(10), partition=1)
+    async with admin_client(bridge.kafka) as admin:
+        await admin.delete_records({TopicPartition(bridge.requests, 1): RecordsToDelete(before_offset=6)})
+    async with bridge.service() as service:
+        assert await halted_or_read_on(bridge, service, 1), "what was deleted was skipped, and nobody told"
+        halt = service.logs("partition.halted")[0]
+        assert (halt["partition"], halt["mend"]) == (1, f"penstock resume {bridge.requests} 1")
+        await bridge.produce(chats(10, "beside"), partition=0)
+        await bridge.results(11)
+
+
+@pytest.mark.defence("topic_ids")
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(bridge: Bridge) -> None:
+    """Crash point 6: deleted and made again. Off: a topic is what its name says, and stands where the old one stood."""
+    async with bridge.service():
+        await bridge.produce(chats(5, "before"), partition=0)
+        await bridge.results(5)
+    async with admin_client(bridge.kafka) as admin:
+        await admin.delete_topics([bridge.requests])
+        while (await admin.create_topics([NewTopic(bridge.requests, 3, 1)])).topic_errors[0][1]:
+            pass  # the old one is still being deleted
+        while not await has_leaders(admin, bridge.requests):
+            pass
+    await bridge.produce(chats(8), partition=0)
+    async with bridge.service():
+        results = await bridge.results(5 + 8)
+    assert len({each.custom_id for each in results}) == 5 + 8
+
+
+@pytest.mark.defence("went_back")
+@pytest.mark.parametrize("lost", ["position = 2", None], ids=["behind", "unknown"])
+async def test_a_partition_whose_position_postgres_lost_halts(bridge: Bridge, lost: str | None) -> None:
+    """Crash point 5: Postgres was restored to an earlier time. Off: it is read again from where Postgres stands."""
+    async with bridge.service():
+        await bridge.produce(chats(5), partition=2)
+        await settled(bridge, 5)
+    await bridge.sql(f"UPDATE position SET {lost} WHERE partition = 2" if lost else "DELETE FROM position")
+    async with bridge.service() as service:
+        halted = await halted_or_read_on(bridge, service, 5)
+        await settled(bridge, 5)
+    assert halted, "Postgres lost data, and nobody told"

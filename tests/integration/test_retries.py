@@ -1,4 +1,4 @@
-"""What waits in a lane: until when, in which format, for which replica; and under which ids."""
+"""What waits in a lane: until when, for which replica, and under which ids."""
 
 import asyncio
 import uuid
@@ -6,8 +6,6 @@ import uuid
 import asyncpg
 import pytest
 
-from penstock.core.decision import Decision, Outcome, encode_decision
-from penstock.core.errors import UnknownFormat
 from penstock.core.lane import LanePolicy, Lanes
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
@@ -42,32 +40,6 @@ async def test_another_try_is_in_no_window_before_its_time(database: str) -> Non
         async with pool.pool.acquire() as connection:
             await connection.execute("UPDATE chunk SET not_before = clock_timestamp()")
         assert await open_requests(pool) == [3]
-
-
-@pytest.mark.defence("chunk_format")
-async def test_a_chunk_of_a_newer_format_is_left_to_the_version_that_knows_it(database: str) -> None:
-    """Off: it is sealed, and read as what it is not."""
-    async with migrated(database) as pool:
-        lane_id = await store(pool, chunk_of(3))
-        async with pool.pool.acquire() as connection:
-            await connection.execute("UPDATE chunk SET format = 2")
-        await store(pool, chunk_of(2))
-        assert await open_requests(pool) == [2], "a window holds it"
-        assert [sealed.size.requests for _, sealed in await seal_all(pool, lane_id)] == [2]
-
-
-@pytest.mark.defence("decision_format")
-async def test_a_decision_of_a_newer_format_is_not_read(database: str) -> None:
-    """Off: its outcomes are taken for those of this version."""
-    async with migrated(database) as pool:
-        batch_id = await batch_of(pool)
-        newer = Decision(2, bytes([Outcome.RESEND] * 2))
-        async with pool.pool.acquire() as connection:
-            await connection.execute(
-                "INSERT INTO decision VALUES ($1, $2, $3)", uuid.uuid4(), batch_id, encode_decision(newer)
-            )
-        with pytest.raises(UnknownFormat):
-            await CollectorStore(pool, SLOTS).read_decision(batch_id)
 
 
 @pytest.mark.defence("newest_generation")

@@ -16,6 +16,8 @@ from penstock.telemetry.failpoint import failpoint
 
 BATCH_BYTES = 128 * 1024
 LINGER_MS = 5
+TOPIC_SECONDS = 5.0
+"""A topic that the brokers do not know by then holds up its slot no longer."""
 PARTITIONER = DefaultPartitioner()
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -82,9 +84,17 @@ class ResultProducer:
 
     @failpoint("publisher.partitions")
     async def partitions_of(self, topic: str) -> tuple[int, ...]:
-        """The partitions of a topic, in order."""
+        """The partitions of a topic, in order.
+
+        Raises:
+            UnknownTopicOrPartitionError: the brokers do not tell them; the client alone would go on asking for long.
+        """
         if topic not in self.partitions:
-            self.partitions[topic] = tuple(sorted(await self.producer.partitions_for(topic)))
+            try:
+                async with asyncio.timeout(TOPIC_SECONDS):
+                    self.partitions[topic] = tuple(sorted(await self.producer.partitions_for(topic)))
+            except TimeoutError as error:
+                raise UnknownTopicOrPartitionError(topic) from error
         return self.partitions[topic]
 
     def append_all(self, records: Iterable[Outgoing], fallback: int, timestamp_ms: int) -> list[Full]:

@@ -1,12 +1,16 @@
 """Intake: messages are stored once, and nothing is skipped silently."""
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+import penstock.kafka.request_consumer
 from penstock.core.chunk import NewChunk
 from penstock.kafka.request_consumer import RequestConsumer
+from penstock.kafka.topics import Cluster
 from penstock.postgres.database import Database, columns
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.postgres.queries import queries
@@ -109,3 +113,40 @@ def idle_limit(patch: Patch) -> None:
         return await connect(self, *given, **options)
 
     patch.setattr(Database, "connect", patient)
+
+
+@defence("I4", 6)
+def no_silent_reset(patch: Patch) -> None:
+    """A position that is out of range is reset to where the topic begins."""
+
+    def resetting(*given: Any, **options: Any) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(*given, **{**options, "auto_offset_reset": "earliest"})
+
+    patch.setattr(penstock.kafka.request_consumer, "AIOKafkaConsumer", resetting)
+
+
+@defence("I5", 6)
+def topic_ids(patch: Patch) -> None:
+    """A topic is known by its name alone."""
+    describe = RequestConsumer.describe
+
+    async def by_name(self: RequestConsumer) -> Cluster:
+        cluster = await describe(self)
+        names = {
+            name: replace(topic, id=uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name, topic in cluster.topics.items()
+        }
+        return replace(cluster, topics=names)
+
+    patch.setattr(RequestConsumer, "describe", by_name)
+
+
+@defence("I6", 5)
+def went_back(patch: Patch) -> None:
+    """What Kafka's group committed is no evidence of what Postgres lost."""
+    committed = RequestConsumer.committed
+
+    async def nothing(self: RequestConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        await committed(self, partitions)
+        return {}
+
+    patch.setattr(RequestConsumer, "committed", nothing)
