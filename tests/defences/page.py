@@ -56,7 +56,7 @@ def write_page(rows: Rows) -> None:
         return min((order.index(each) for each in defence.named if each in order), default=-1), *defence.points
 
     lines = [
-        f"{first_cells(defence)} `{test}` | {saw} |"
+        f"{first_cells(defence)} `{test}` | {saw.replace('|', '/')} |"
         for defence in sorted(DEFENCES.values(), key=place)
         for test, saw in rows.get(defence.name, {}).items()
     ]

@@ -76,7 +76,7 @@ async def test_a_slot_halts_when_the_ledger_lost_what_postgres_saw_committed(bri
 @pytest.mark.defence("ledger_end")
 async def test_the_ledger_is_read_past_a_transaction_that_somebody_has_open(bridge: Bridge) -> None:
     """A stray writer's transaction hides the slot's own record. Off: the end that read_committed shows is enough."""
-    failpoints = "publisher.begin=before:pause;publisher.mark=before:kill"
+    failpoints = "publisher.begin=before:pause;publisher.commit=after:kill"
     stray = AIOKafkaProducer(bootstrap_servers=bridge.kafka.bootstrap_servers, transactional_id=bridge.deployment)
     async with stray, started(bridge.service(failpoints=failpoints, intake_linger_seconds=1)) as first:
         await bridge.produce(chats(COUNT), partition=0)

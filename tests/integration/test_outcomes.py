@@ -27,6 +27,7 @@ model = "patient"
 age_max_seconds = 3
 """
 GONE_SECONDS = 1
+RETRY_SECONDS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,15 @@ def errors(answers: Iterable[Received]) -> list[str | None]:
     return [each.json["error"] and each.json["error"]["code"] for each in answers]
 
 
+
 async def test_what_failed_by_the_providers_fault_is_tried_again(talk: Conversation) -> None:
     codes = (429, 500, 0)
     rules = [fault(f"flaky-{code}", lines=[{"count": 4, "status_code": code}]) for code in codes]
     await talk.bridge.simulator.faults([*chain(*rules)])
     for answers in await asyncio.gather(*(talk.ask(chats(f"flaky-{code}", 10)) for code in codes)):
         assert statuses(answers) == {(200, "1"): 6, (200, "2"): 4}
+    waits = await talk.bridge.sql("SELECT not_before - created_at AS wait FROM chunk WHERE attempt = 1")
+    assert min(each["wait"].total_seconds() for each in waits) >= RETRY_SECONDS / 2, "they went again at once"
     await talk.check()
 
 
@@ -94,6 +98,7 @@ async def test_an_error_of_the_request_itself_is_its_answer_at_once(talk: Conver
     await talk.check()
 
 
+@pytest.mark.defence("probes")
 async def test_a_lane_that_the_provider_fails_sends_a_small_probe_first(talk: Conversation) -> None:
     await talk.bridge.simulator.faults(fault("ill", lines=[{"status_code": 500}]))
     answers = await talk.ask(chats("ill", 250))
@@ -102,6 +107,7 @@ async def test_a_lane_that_the_provider_fails_sends_a_small_probe_first(talk: Co
     await talk.check()
 
 
+@pytest.mark.defence("unexecuted_attempt")
 async def test_what_a_batch_finished_before_it_ended_early_is_kept_and_the_rest_goes_again(talk: Conversation) -> None:
     ends = ("expired", "cancelled")
     await talk.bridge.simulator.faults([*chain(*(fault(end, end=end, done_fraction=0.4) for end in ends))])

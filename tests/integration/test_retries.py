@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 
 from penstock.core.lane import LanePolicy, Lanes
+from penstock.postgres.census_store import CensusStore
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
 from penstock.postgres.intake_store import store_chunks
 from penstock.postgres.lease_store import LeaseStore
-from penstock.postgres.report_store import ReportStore
 from penstock.postgres.submitter_store import SubmitterStore
 from penstock.postgres.window_store import WindowStore
 from penstock.stages.census import Census
@@ -50,7 +50,7 @@ async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_li
         for generation in (1, 2):
             keeper = LeaseKeeper(drain, LeaseStore(pool, uuid.uuid4(), 60.0))
             census = Census(
-                drain, ReportStore(pool), keeper, generation=generation, lanes=AT_ONCE, lane_label=lambda _: "other"
+                drain, CensusStore(pool), keeper, generation=generation, lanes=AT_ONCE, lane_label=lambda _: "other"
             )
             sealers.append(
                 Sealer(
