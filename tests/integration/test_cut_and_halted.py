@@ -18,7 +18,7 @@ def submitter(database: Database) -> SubmitterStore:
     return SubmitterStore(database, uuid.uuid4(), 60.0, 4)
 
 
-async def reserve(database: Database, limit: int | None = None) -> int:
+async def reserve(database: Database, limit: int = 10**6) -> int:
     return await submitter(database).reserve(ACCOUNT, LANE.model, lambda *_: limit)
 
 

@@ -66,7 +66,7 @@ def errors(answers: Iterable[Received]) -> list[str | None]:
     return [each.json["error"] and each.json["error"]["code"] for each in answers]
 
 
-
+@pytest.mark.defence("growing_wait")
 async def test_what_failed_by_the_providers_fault_is_tried_again(talk: Conversation) -> None:
     codes = (429, 500, 0)
     rules = [fault(f"flaky-{code}", lines=[{"count": 4, "status_code": code}]) for code in codes]

@@ -4,6 +4,7 @@ import re
 import uuid
 
 import penstock.stages.janitor
+from penstock.postgres.deployment_store import DeploymentStore
 from penstock.postgres.janitor_store import JanitorStore, Owner
 from penstock.postgres.publisher_store import PublisherStore
 from penstock.provider.client import ProviderClient
@@ -82,3 +83,13 @@ def deleted_twice(patch: Patch) -> None:
         await self.call("files.delete", lambda: self.sdk.files.delete(file_id))
 
     patch.setattr(ProviderClient, "delete_file", failpoint("files.delete")(delete))
+
+
+@defence("B4")
+def deployment_bound(patch: Patch) -> None:
+    """A replica starts whatever deployment, cluster or ledger the database belongs to."""
+
+    async def anywhere(*_: object) -> None:
+        return
+
+    patch.setattr(DeploymentStore, "bind", anywhere)

@@ -14,13 +14,16 @@ import penstock.core.requeue
 import penstock.postgres.collector_store
 import penstock.postgres.submitter_store
 import penstock.postgres.window_store
+import penstock.stages.collector
 import tests.support.rows
 from penstock.core.decision import Decision
-from penstock.core.quota import Waiting, grants
+from penstock.core.lane import LaneKey
+from penstock.core.quota import Reserved, Waiting, grants
+from penstock.postgres.census_store import CensusStore
 from penstock.postgres.database import Database
 from penstock.postgres.janitor_store import JanitorStore
-from penstock.postgres.report_store import ReportStore
 from penstock.postgres.submitter_store import SubmitterStore
+from penstock.postgres.window_store import WindowStore
 from tests.defences.switches.registry import Patch, defence, reword
 
 
@@ -95,8 +98,8 @@ def cut_to_limit(patch: Patch) -> None:
 def alone_when_idle(patch: Patch) -> None:
     """What is over the whole limit is never granted."""
 
-    def within(waiting: Sequence[Waiting], enqueued: int, running: int, limit: int | None, **options: Any) -> Any:
-        granted = grants(waiting, enqueued, running, limit, **options)
+    def within(waiting: Sequence[Waiting], reserved: Reserved, limit: int | None, **options: bool) -> list[Waiting]:
+        granted = grants(waiting, reserved, limit, **options)
         return [each for each in granted if limit is None or each.tokens <= limit]
 
     patch.setattr(penstock.postgres.submitter_store, "grants", within)
@@ -128,13 +131,13 @@ def pieces_budget(patch: Patch) -> None:
 @defence("B6")
 def newest_generation(patch: Patch) -> None:
     """No replica heeds the generation of the others."""
-    heartbeat = ReportStore.heartbeat
+    heartbeat = CensusStore.heartbeat
 
-    async def alone(self: ReportStore, holder: uuid.UUID, generation: int, digest: bytes) -> tuple[int, int]:
+    async def alone(self: CensusStore, holder: uuid.UUID, generation: int, digest: bytes) -> tuple[int, int]:
         _, variants = await heartbeat(self, holder, generation, digest)
         return generation, variants
 
-    patch.setattr(ReportStore, "heartbeat", alone)
+    patch.setattr(CensusStore, "heartbeat", alone)
 
 
 @defence("W5")
@@ -142,3 +145,36 @@ def not_before(patch: Patch) -> None:
     """A window takes chunks whatever time they are to wait."""
     reword(patch, "windows", ("c.not_before <= clock_timestamp()", "true"))
     reword(patch, "unsealed_chunks", ("not_before <= clock_timestamp()", "true"))
+
+
+@defence("W6")
+def deadline_at_create(patch: Patch) -> None:
+    """A batch is claimed, and its create announced, whatever its deadline (either alone suffices)."""
+    reword(patch, "claimable_batch", (" AND b.deadline_at > clock_timestamp()", ""))
+    reword(patch, "in_time", ("deadline_at > clock_timestamp()", "true"))
+
+
+@defence("W6")
+def sealed_deadline(patch: Patch) -> None:
+    """What is past its deadline in a sealed batch waits on."""
+
+    async def nothing(_: SubmitterStore) -> list[uuid.UUID]:
+        return []
+
+    patch.setattr(SubmitterStore, "past_deadline", nothing)
+
+
+@defence("W6")
+def unsealed_deadline(patch: Patch) -> None:
+    """What is past its deadline before it is sealed waits on."""
+
+    async def nothing(_: WindowStore) -> dict[int, LaneKey]:
+        return {}
+
+    patch.setattr(WindowStore, "overdue_lanes", nothing)
+
+
+@defence("W5")
+def growing_wait(patch: Patch) -> None:
+    """What is to be tried again is tried at once."""
+    patch.setattr(penstock.stages.collector, "retry_delay", lambda *_: 0.0)
