@@ -16,7 +16,7 @@ Rows = Mapping[str, Mapping[str, str]]
 """What each test saw, by defence."""
 INTRODUCTION = """# What each defence is worth
 
-Rules and crash points of [the design](design.md) have tests that fail when the defence is switched off. The
+Every rule and crash point of [the design](design.md) has a test that fails when its defence is switched off. The
 switches are in `tests/defences/switches`, outside the product; `make test-defences` switches off one at a time, on a
 real Kafka and a real Postgres, demands that each marked test then fails by an assertion of its own or by the checker's
 verdict, and writes this page.
@@ -27,6 +27,11 @@ stands still: a second defence refuses to go on wrongly (`commit_after_store`: I
 over (`lease_expiry`). Without `fence` or `producer_first` nobody goes on while a publisher sleeps; once it woke, the
 checker found every result once. Where two defences cover each other so well that either alone suffices, the switch
 takes both out and says so.
+
+Some clauses have no switch of their own, since nothing exact hangs on them alone: that a slot has its partition of the
+ledger to itself (P2; the end that is read past open transactions is what keeps results single), the ten minutes further
+back of a look-up (B3), the third of the time-out (P4), a round's budget of calls (W1), and that a deadline is looked at
+when a batch is decided (W6; it is again before the next create).
 
 | rule | point | without it | test | saw |
 |---|---|---|---|---|

@@ -119,5 +119,5 @@ class LiveReader:
             async with asyncio.timeout(timeout_seconds), self.arrived:
                 await self.arrived.wait_for(lambda: len(self.received[topic]) >= count)
         except TimeoutError:
-            raise NeverCame(f"{len(self.received[topic])} of {count} came to {topic.partition('-')[0]}") from None
+            raise NeverCame(f"{len(self.received[topic])} of {count} came to {topic.rpartition('-')[0]}") from None
         return list(self.received[topic])
