@@ -11,6 +11,7 @@ from tests.benchmark import (
     polls,
     postgres_away,
     trickle,
+    wal,
 )
 from tests.benchmark.figure import Measure
 
@@ -26,4 +27,5 @@ FIGURES: dict[str, Measure] = {
     "postgres-killed": postgres_away.measure_killed,
     "postgres-stalled": postgres_away.measure_stalled,
     "trickle": trickle.measure,
+    "wal": wal.measure,
 }

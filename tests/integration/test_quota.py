@@ -12,7 +12,8 @@ from tests.support.bridge import open_bridge
 from tests.support.conversation import Conversation, chats
 from tests.support.request import chat
 
-KNOWN, UNKNOWN = 4000, 3000
+KNOWN, UNKNOWN, LARGE = 4000, 3000, 90_000
+POLL = 5000
 LANES = f"""
 [defaults]
 age_max_seconds = 0.3
@@ -20,6 +21,10 @@ age_max_seconds = 0.3
 [[lane]]
 model = "known"
 enqueued_tokens_max = {KNOWN}
+
+[[lane]]
+model = "large"
+enqueued_tokens_max = {LARGE}
 
 [[lane]]
 model = "small"
@@ -99,6 +104,30 @@ async def test_a_limit_that_the_refusal_does_not_name_is_probed_by_one_batch_at_
     assert events.index("request.executed") == 6, "after five refusals one probe, and nothing beside it"
     assert events.count("batch.created") == 10
     await talk.check()
+
+
+async def test_one_poll_of_more_than_a_limit_drains_several_batches_at_once(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    simulator = {"enqueued_tokens": [f"large={LARGE}"], "in_progress_seconds": 0.5}
+    lines = [chat(f"large-{number}", model="large", words=20) for number in range(POLL)]
+    async with open_bridge(kafka, postgres, tmp_path, partitions=1, lanes=LANES, simulator=simulator) as bridge:
+        await bridge.produce(lines)
+        async with bridge.service(intake_linger_seconds=2, submitter_concurrency=4) as service:
+            talk = Conversation(bridge, service)
+            watching = asyncio.create_task(peaks(talk, "large"))
+            await talk.answers([each["custom_id"] for each in lines], timeout_seconds=90)
+            watching.cancel()
+            tokens, batches = await watching
+            chunks = await bridge.sql(
+                "SELECT c.id FROM chunk AS c JOIN lane AS l ON l.id = c.lane_id WHERE model = 'large'"
+            )
+            assert len(chunks) == 1, "all came in one poll"
+            assert len(await talk.batches("large")) >= 4
+            assert await service.metric(REFUSED) == 0
+            await talk.check()
+    assert LARGE / 2 < tokens <= LARGE
+    assert batches >= 2
 
 
 async def test_the_hours_creates_are_never_exceeded_and_what_waits_goes_when_there_are_more(
