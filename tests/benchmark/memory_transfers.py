@@ -92,7 +92,10 @@ async def measure(ground: Ground) -> Sequence[Figure]:
             await connection.close()
     return [
         Figure(
-            f"{AT_ONCE} uploads at once with {AT_ONCE} downloads, each", together, "MB", least=AT_ONCE * FILE_MB_MIN
+            f"{AT_ONCE} uploads at once with {AT_ONCE} downloads, together each",
+            together,
+            "MB",
+            least=AT_ONCE * FILE_MB_MIN,
         ),
         Figure("peak memory with them", peak / MIB, "MiB", most=256),
     ]

@@ -28,6 +28,8 @@ from penstock.telemetry import metrics
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
+POLL_BYTES = 1024 * 1024
+"""About what one poll takes: the client unpacks it on the event loop."""
 TRICKLE_SECONDS = 0.05
 TRICKLE_SHARE = 0.05
 CHECK_SECONDS = 1.0
@@ -145,7 +147,7 @@ class Intake(Stage):
             await self.check(consumer)
             room = min(
                 self.settings.requests_max - polled.count,
-                int((self.settings.bytes_max - polled.size_bytes) / self.record_bytes) + 1,
+                int(min(self.settings.bytes_max - polled.size_bytes, POLL_BYTES) / self.record_bytes) + 1,
             )
             left = POLL_SECONDS if ends_at is None else max(0.0, min(POLL_SECONDS, ends_at - time.monotonic()))
             fresh = await self.poll(consumer, room, left)
@@ -162,7 +164,7 @@ class Intake(Stage):
             full = polled.count >= self.settings.requests_max or polled.size_bytes >= self.settings.bytes_max
             if full or ends_at is None or time.monotonic() >= ends_at:
                 break
-            if count < self.settings.requests_max * TRICKLE_SHARE:
+            if count < min(room, self.settings.requests_max * TRICKLE_SHARE):
                 await asyncio.sleep(min(TRICKLE_SECONDS, max(0.0, ends_at - time.monotonic())))
         return polled
 
