@@ -2,6 +2,7 @@
 
 from tests.benchmark import (
     clock_skew,
+    creates,
     loop_lag,
     memory_bodies,
     memory_in_flight,
@@ -17,6 +18,7 @@ from tests.benchmark.figure import Measure
 
 FIGURES: dict[str, Measure] = {
     "clock-skew": clock_skew.measure,
+    "creates": creates.measure,
     "loop-lag": loop_lag.measure,
     "memory-bodies": memory_bodies.measure,
     "memory-in-flight": memory_in_flight.measure,
