@@ -7,9 +7,9 @@ from pathlib import Path
 from secrets import token_hex
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +18,7 @@ from batchsim.batch_routes import BatchRoutes
 from batchsim.control_routes import ControlRoutes
 from batchsim.endpoint import Endpoint, Handler, drain
 from batchsim.errors import error_body
-from batchsim.faults import Faults
+from batchsim.faults import Faults, api_key
 from batchsim.file_routes import FileRoutes
 from batchsim.lifecycle import Lifecycle
 from batchsim.settings import Settings
@@ -92,7 +92,7 @@ class Gate:
         elif self.api_key is None or not scope["path"].startswith("/v1/"):
             await self.app(scope, receive, identified)
         else:
-            key = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
+            key = api_key(HTTPConnection(scope))
             if compare_digest(key.encode(), self.api_key.encode()):
                 await self.app(scope, receive, identified)
             else:

@@ -16,6 +16,7 @@ from batchsim.errors import ApiError
 from batchsim.faults import Faults, list_horizon
 from batchsim.lifecycle import Lifecycle
 from batchsim.query import integer_parameter
+from batchsim.rate import HOUR_SECONDS, take
 from batchsim.records import BatchRecord, Status, batch_object
 from batchsim.rules import Outcome
 from batchsim.settings import Delays, Settings
@@ -24,7 +25,6 @@ from batchsim.validation import decode_line
 
 LIST_LIMIT_DEFAULT = 20
 LIST_LIMIT_MAX = 100
-HOUR_SECONDS = 3_600
 FIRST_LINE_BYTES_MAX = 16_000_000
 
 
@@ -40,20 +40,15 @@ class BatchRoutes:
     async def create(self, request: Request) -> Response:
         """`POST /v1/batches`."""
         params = parse_batch_params(await request.body())
-        if self.store.batches_created_since(time.time() - HOUR_SECONDS) >= self.settings.limits.creates_per_hour:
-            message = (
-                f"Rate limit reached for batch creation: {self.settings.limits.creates_per_hour} batches per hour."
-            )
-            raise ApiError(
-                429, message, error_type="requests", code="rate_limit_exceeded", headers={"retry-after": "60"}
-            )
+        used = self.store.batches_created_since(time.time() - HOUR_SECONDS)
+        rate = take("batch creation", "batches", self.settings.limits.creates_per_hour, used, HOUR_SECONDS)
         is_known = self.store.file(params.input_file_id) is not None
         model = await to_thread(first_model, self.store.folder.file(params.input_file_id)) if is_known else None
         outcome = await self.faults.for_batch(params.endpoint, model or "", params.metadata or {})
         await before_effect(request)
         batch = await self.store.add_batch(partial(self.new_batch, params, model, outcome))
         self.lifecycle.start(batch)
-        return JSONResponse(batch_object(batch, time.time()))
+        return JSONResponse(batch_object(batch, time.time()), headers=rate)
 
     def new_batch(self, params: BatchParams, model: str | None, outcome: Outcome, batch_id: str) -> BatchRecord:
         """The record of a new batch; its delays are drawn here, once."""

@@ -52,6 +52,8 @@ def run(
     embedding_inputs: Annotated[int, Option(min=1, help="Embedding inputs in a batch at most.")] = 50_000,
     batch_file_bytes: Annotated[int, Option(min=1, help="Size of a batch input file at most.")] = 200_000_000,
     file_bytes: Annotated[int, Option(min=1, help="Size of any other file at most.")] = 512_000_000,
+    storage_bytes: Annotated[int, Option(min=0, help="Size of all files together at most.")] = 2_500_000_000_000,
+    uploads_per_minute: Annotated[int, Option(min=0, help="Files that can be uploaded in a minute.")] = 1_000,
     organization: Annotated[str, Option(help="Organization named in messages.")] = "org-batchsim",
     scenario: Annotated[Path | None, Option(exists=True, dir_okay=False, help="Fault rules, JSON or TOML.")] = None,
 ) -> None:
@@ -62,6 +64,8 @@ def run(
         batch_requests=batch_requests,
         embedding_inputs=embedding_inputs,
         creates_per_hour=creates_per_hour,
+        storage_bytes=storage_bytes,
+        uploads_per_minute=uploads_per_minute,
         enqueued_tokens=parse_enqueued_tokens(enqueued_tokens or []),
     )
     settings = Settings(

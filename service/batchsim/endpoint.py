@@ -39,11 +39,13 @@ class Endpoint:
                 response = JSONResponse(error.body, error.status, error.headers)
             except ClientDisconnect:
                 return
+        if fault.answer_delay_seconds:
+            await asyncio.sleep(fault.answer_delay_seconds)
         if fault.drop or fault.effect == "late":
             await drop_connection(request)
             return
         if fault.status is not None:
-            body = status_error_body(fault.status, fault.code, fault.message)
+            body = status_error_body(fault.status, fault.code, fault.message, fault.param)
             response = JSONResponse(body, fault.status, fault.headers)
         assert response is not None, "a call without effect has a status or is dropped"
         response.headers.update(fault.headers)
@@ -82,22 +84,25 @@ async def drain(request: Request) -> None:
 
 
 class BrokenSend:
-    """Sends an answer, its body cut or shortened if the fault says so."""
+    """Sends an answer, its body cut, shortened or corrupt if the fault says so."""
 
     def __init__(self, request: Request, send: Send, fault: HttpFault) -> None:
         self.request = request
         self.send = send
         self.cut = fault.cut_after_bytes
         self.truncate = fault.truncate_to_bytes
+        self.corrupt = fault.corrupt_at_byte
         self.sent = 0
 
     async def __call__(self, message: Message) -> None:
         """Send a part of an answer."""
         if message["type"] == "http.response.start" and self.truncate is not None:
             message = {**message, "headers": [pair for pair in message["headers"] if pair[0] != b"content-length"]}
-        bound = self.cut if self.cut is not None else self.truncate
-        if message["type"] == "http.response.body" and bound is not None:
-            body = message.get("body", b"")[: bound - self.sent]
+        if message["type"] == "http.response.body":
+            body = inverted(message.get("body", b""), self.corrupt, self.sent)
+            bound = self.cut if self.cut is not None else self.truncate
+            if bound is not None:
+                body = body[: bound - self.sent]
             self.sent += len(body)
             message = {**message, "body": body}
             if self.cut is not None and self.sent >= self.cut:
@@ -106,3 +111,12 @@ class BrokenSend:
                 await disconnected(self.request)
                 return
         await self.send(message)
+
+
+def inverted(body: bytes, place: int | None, offset: int) -> bytes:
+    """A part of a body, beginning at `offset`, with the byte at `place` of the whole inverted if it is in this part."""
+    if place is None or not offset <= place < offset + len(body):
+        return body
+    changed = bytearray(body)
+    changed[place - offset] ^= 0xFF
+    return bytes(changed)

@@ -50,14 +50,16 @@ def error_body(message: str, error_type: str, param: str | None, code: str | Non
     return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
-def status_error_body(status: int, code: str | None = None, message: str | None = None) -> dict[str, Any]:
+def status_error_body(
+    status: int, code: str | None = None, message: str | None = None, param: str | None = None
+) -> dict[str, Any]:
     """The error body that goes with a status, where only the status is prescribed."""
     server_side = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     known = next((one for one in HTTPStatus if one == status), None)
     return error_body(
         message or (MESSAGE_BY_STATUS.get(known) if known else None) or f"The request failed with status {status}.",
         (TYPE_BY_STATUS.get(known) if known else None) or ("server_error" if server_side else "invalid_request_error"),
-        None,
+        param,
         code or (CODE_BY_STATUS.get(known) if known else None),
     )
 

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from batchsim.rulebook import Rulebook, read_scenario
 from batchsim.rules import CountedRule, HttpFault, Outcome, Rule
@@ -51,7 +51,7 @@ class Faults:
 
     async def for_call(self, operation: str, request: Request) -> HttpFault | None:
         """What goes wrong with an HTTP call, if anything."""
-        fault = self.rulebook.http_fault(operation, request.url.path, request.query_params)
+        fault = self.rulebook.http_fault(operation, request.url.path, request.query_params, api_key(request))
         if self.rulebook.has_counted:
             await self.save()
         return fault
@@ -64,7 +64,18 @@ class Faults:
         return outcome or Outcome()
 
 
+def api_key(connection: HTTPConnection) -> str:
+    """The key that a client sent, "" without one."""
+    return connection.headers.get("authorization", "").removeprefix("Bearer ")
+
+
 def list_horizon(request: Request) -> float:
     """The Unix time up to which a list shows objects: endless, or in the past when a fault makes the list stale."""
     fault: HttpFault = request.state.fault
     return time.time() - fault.hide_newer_than_seconds if fault.hide_newer_than_seconds else inf
+
+
+def bytes_kept(request: Request, size: int) -> int:
+    """How many bytes of an upload are stored: all, unless a fault loses its end."""
+    fault: HttpFault = request.state.fault
+    return size if fault.keep_bytes is None else min(size, fault.keep_bytes)

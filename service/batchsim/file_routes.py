@@ -1,5 +1,6 @@
 """The Files API."""
 
+import time
 from functools import partial
 from secrets import token_hex
 
@@ -8,8 +9,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError, missing_parameter, outside_range, unsupported_value
-from batchsim.faults import list_horizon
+from batchsim.faults import bytes_kept, list_horizon
 from batchsim.query import integer_parameter
+from batchsim.rate import MINUTE_SECONDS, take
 from batchsim.records import FileRecord, file_object
 from batchsim.settings import Limits
 from batchsim.store import Store
@@ -38,6 +40,8 @@ class FileRoutes:
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/files`."""
+        used = self.store.files_uploaded_since(time.time() - MINUTE_SECONDS)
+        rate = take("file uploads", "files", self.limits.uploads_per_minute, used, MINUTE_SECONDS)
         path = self.store.folder.scratch / token_hex(8)
         upload = Upload(path, boundary_of(request), partial(file_bytes_max, self.limits))
         try:
@@ -48,12 +52,15 @@ class FileRoutes:
             if purpose not in PURPOSES:
                 raise unsupported_value("purpose", purpose, PURPOSES)
             expiry = upload_expiry_seconds(upload.fields, purpose)
+            if self.store.stored_bytes() + upload.bytes > self.limits.storage_bytes:
+                raise ApiError(400, storage_message(self.limits.storage_bytes))
+            upload.shorten(bytes_kept(request, upload.bytes))
             await before_effect(request)
             record = await self.store.add_upload(path, upload.filename or "", purpose, upload.bytes, expiry)
         finally:
             upload.close()
             path.unlink(missing_ok=True)
-        return JSONResponse(file_object(record))
+        return JSONResponse(file_object(record), headers=rate)
 
     async def list(self, request: Request) -> Response:
         """`GET /v1/files`."""
@@ -117,6 +124,15 @@ def no_such_file(file_id: str) -> ApiError:
 def file_bytes_max(limits: Limits, fields: dict[str, str]) -> int:
     """How large an upload may be, by its purpose."""
     return limits.batch_file_bytes if fields.get("purpose") == "batch" else limits.file_bytes
+
+
+def storage_message(limit_bytes: int) -> str:
+    """What is said when the files of an organisation take all the space it has."""
+    unit, size = ("TB", 1e12) if limit_bytes >= 1e12 else ("GB", 1e9)  # noqa: PLR2004 - a terabyte
+    return (
+        f"You have exceeded your file storage quota. Organizations are limited to {limit_bytes / size:g} {unit} of "
+        "files. Please delete old files or attempt with a smaller file size."
+    )
 
 
 def upload_expiry_seconds(fields: dict[str, str], purpose: str) -> int | None:

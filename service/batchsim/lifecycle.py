@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Literal, Self, TypeVar, assert_never
 from batchsim.chance import name
 from batchsim.execution import Executed, Execution, sliced, write_reordered
 from batchsim.records import BatchRecord, FileRecord, Rejection, Status
+from batchsim.rules import Failure
 from batchsim.settings import Settings
 from batchsim.store import NewFile, Store
 from batchsim.validation import USUAL, Accepted, Rejected, Usual, token_limit_rejection, validate
@@ -174,16 +175,28 @@ class Lifecycle:
         return await self.finish(batch, Status.CANCELLED)
 
     def check_prescribed_failure(self, batch: BatchRecord) -> None:
-        """Reject the batch if its outcome says so."""
+        """Reject the batch if its outcome says so, whatever its lines are."""
         failure = batch.outcome.failure
-        if failure is None:
-            return
+        if failure is not None and failure.contains is None:
+            raise self.prescribed(failure, batch, failure.line)
+
+    def prescribed(self, failure: Failure, batch: BatchRecord, line: int | None) -> Rejected:
+        """The exception for a failure that a rule prescribes."""
         usual = USUAL.get(failure.code, Usual(None, failure.code))
         message = failure.message or usual.message
         if failure.code == "token_limit_exceeded" and failure.message is None:
             limit = self.settings.limits.enqueued_tokens.get(batch.model or "", 0)
             message = token_limit_rejection(batch.model or "", self.settings.organization, limit).message
-        raise Rejected(Rejection(failure.code, message, failure.param or usual.param, failure.line))
+        return Rejected(Rejection(failure.code, message, failure.param or usual.param, line))
+
+    def up_to_prescribed(self, lines: Iterator[bytes], batch: BatchRecord) -> Iterator[bytes]:
+        """The same lines, up to the one by which the batch is to be rejected."""
+        failure = batch.outcome.failure
+        text = failure.contains.encode() if failure and failure.contains is not None else None
+        for number, line in enumerate(lines, 1):
+            if failure is not None and text is not None and text in line:
+                raise self.prescribed(failure, batch, number)
+            yield line
 
     def check_input_file(self, batch: BatchRecord) -> None:
         """Reject the batch if its input file is not there, or is no batch input."""
@@ -206,7 +219,8 @@ class Lifecycle:
         except FileNotFoundError:
             raise Rejected(cannot_find_file(batch.input_file_id)) from None
         with path.open("rb", buffering=1 << 20) as lines:
-            return validate(sliced(iter(lines)), batch.endpoint, self.settings.models, self.settings.limits)
+            checked = self.up_to_prescribed(sliced(iter(lines)), batch)
+            return validate(checked, batch.endpoint, self.settings.models, self.settings.limits)
 
     async def in_worker(self, work: Callable[[], Result]) -> Result:
         """Run CPU work in the worker thread, one piece after the other."""

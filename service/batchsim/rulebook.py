@@ -27,7 +27,7 @@ class Rulebook:
         """Put other rules in force; counting starts anew."""
         self.rules = [CountedRule(rule) for rule in rules]
 
-    def http_fault(self, operation: str, path: str, query: Mapping[str, str]) -> HttpFault | None:
+    def http_fault(self, operation: str, path: str, query: Mapping[str, str], key: str = "") -> HttpFault | None:
         """What goes wrong with a call, if anything."""
 
         def matches(rule: Rule) -> bool:
@@ -35,6 +35,7 @@ class Rulebook:
                 rule.http is not None
                 and fnmatchcase(operation, rule.operation)
                 and fnmatchcase(path, rule.when.path)
+                and fnmatchcase(key, rule.when.key)
                 and all_match(rule.when.query, query)
             )
 

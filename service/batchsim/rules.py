@@ -12,11 +12,12 @@ import msgspec
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a call or a batch must look like. Values are shell patterns; all that are given must match.
 
-    `path` and `query` speak of HTTP calls, the rest of batches. A query or metadata pattern matches only where its key
-    is present.
+    `path`, `query` and `key` (the API key that was sent) speak of HTTP calls, the rest of batches. A query or metadata
+    pattern matches only where its key is present.
     """
 
     path: str = "*"
+    key: str = "*"
     query: dict[str, str] = {}
     endpoint: str = "*"
     model: str = "*"
@@ -27,22 +28,27 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """What happens to an HTTP call.
 
     The call waits `delay_seconds`. Its effect is `done`, `none`, or `late`: after `late_seconds`, the connection being
-    dropped at once. The answer is the real one, or an error with `status`, or none (`drop`). `cut_after_bytes` breaks
-    the connection inside the answer's body; `truncate_to_bytes` ends the body early, as if it were whole.
-    `hide_newer_than_seconds` makes a list stale.
+    dropped at once. The answer comes `answer_delay_seconds` after the effect: it is the real one, or an error with
+    `status`, or none (`drop`). `cut_after_bytes` breaks the connection inside the answer's body; `truncate_to_bytes`
+    ends the body early, as if it were whole; `corrupt_at_byte` inverts that byte of it, counted from 0.
+    `hide_newer_than_seconds` makes a list stale. Of an upload only the first `keep_bytes` are stored.
     """
 
     delay_seconds: float = 0.0
     effect: Literal["done", "none", "late"] | None = None
     late_seconds: float = 0.0
+    answer_delay_seconds: float = 0.0
     drop: bool = False
     status: int | None = None
     code: str | None = None
     message: str | None = None
+    param: str | None = None
     headers: dict[str, str] = {}
     cut_after_bytes: int | None = None
     truncate_to_bytes: int | None = None
+    corrupt_at_byte: int | None = None
     hide_newer_than_seconds: float = 0.0
+    keep_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.drop and self.status is not None:
@@ -81,12 +87,20 @@ class LineFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Why a batch fails at validation; message and param default to what goes with the code."""
+    """Why a batch fails at validation; message and param default to what goes with the code.
+
+    With `contains` it fails only by a line with that text in it, the first one, wherever that line is sent again.
+    """
 
     code: str
     message: str | None = None
     param: str | None = None
     line: int | None = None
+    contains: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.contains is not None and self.line is not None:
+            raise ValueError("a failure has a line, or the text that its line contains")
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

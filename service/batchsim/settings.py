@@ -25,6 +25,8 @@ class Limits:
     batch_file_bytes: int = 200_000_000
     batch_requests: int = 50_000
     embedding_inputs: int = 50_000
+    storage_bytes: int = 2_500_000_000_000
+    uploads_per_minute: int = 1_000
     creates_per_hour: int = 2_000
     enqueued_tokens: dict[str, int] = field(default_factory=dict)
 

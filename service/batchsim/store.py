@@ -172,6 +172,19 @@ class Store:
         }
         return [decode_file(row[0]) for row in self.reader.execute(query, values)]
 
+    def files_uploaded_since(self, since: float) -> int:
+        """How many of the files that are kept were uploaded after a Unix time."""
+        query = "SELECT count(*) FROM file WHERE created_at > ? AND purpose <> 'batch_output'"
+        return int(self.reader.execute(query, (since,)).fetchone()[0])
+
+    def stored_bytes(self) -> int:
+        """The size of all files that have not expired."""
+        query = """
+            SELECT coalesce(sum(json_extract(CAST(record AS TEXT), '$.bytes')), 0) FROM file
+            WHERE expires_at IS NULL OR expires_at > ?
+        """
+        return int(self.reader.execute(query, (time.time(),)).fetchone()[0])
+
     async def delete_file(self, file_id: str) -> bool:
         """Delete a file; False when there is none."""
 

@@ -106,6 +106,11 @@ class Upload:
             raise ApiError(400, "File is too large.")
         await to_thread(os.fsync, self.sink.fileno())
 
+    def shorten(self, size: int) -> None:
+        """Forget what is beyond so many bytes, which are no more than there are."""
+        self.bytes = size
+        self.sink.truncate(size)
+
     def close(self) -> None:
         """Close the file."""
         self.sink.close()

@@ -38,18 +38,24 @@ def assert_conforms(shape: type[BaseModel], answered: dict[str, Any]) -> None:
     parsed = shape.model_validate(answered, strict=True)
     for name in shape.model_fields:
         value = getattr(parsed, name)
-        if isinstance(value, BaseModel):
-            assert_conforms(type(value), answered[name])
+        many = isinstance(value, list)
+        for one, raw in zip(value, answered[name], strict=True) if many else [(value, answered[name])]:
+            if isinstance(one, BaseModel):
+                assert_conforms(type(one), raw)
 
 
 async def test_files_and_batches_have_exactly_the_fields_of_the_sdk(client: AsyncOpenAI) -> None:
     file = await client.files.with_raw_response.create(file=("a.jsonl", chat_lines(2)), purpose="batch")
     assert_conforms(FileObject, file.http_response.json())
-    batch = await create_batch(client, chat_lines(2), metadata={"lane": "a"})
-    failed = await run_batch(client, b"nothing\n")
-    for batch_id in (batch.id, failed.id):
-        retrieved = await client.batches.with_raw_response.retrieve(batch_id)
-        assert_conforms(Batch, retrieved.http_response.json())
+    created = await client.batches.with_raw_response.create(
+        input_file_id=file.parse().id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"lane": "a"}
+    )
+    cancelled = await client.batches.with_raw_response.cancel((await create_batch(client, chat_lines(2))).id)
+    failed = await client.batches.with_raw_response.retrieve((await run_batch(client, b"nothing\n")).id)
+    completed = await client.batches.with_raw_response.retrieve((await run_batch(client, chat_lines(2))).id)
+    for answer in (created, cancelled, failed, completed):
+        assert_conforms(Batch, answer.http_response.json())
+    assert [each.code for each in failed.parse().errors.data or []] == ["invalid_json_line"]  # type: ignore[union-attr]
     files = (await client.files.with_raw_response.list()).http_response.json()
     batches = (await client.batches.with_raw_response.list()).http_response.json()
     for page in (files, batches):

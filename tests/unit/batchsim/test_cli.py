@@ -1,12 +1,13 @@
+import json
 import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-import batchsim
 from batchsim.cli import app
 from batchsim.rulebook import parse_rules
+from tests.support.manual import blocks, outcomes
 
 
 def flattened(output: str) -> str:
@@ -36,6 +37,6 @@ def test_the_help_shows_examples() -> None:
 
 
 def test_the_rules_of_the_manual_are_valid() -> None:
-    manual = Path(batchsim.__file__).with_name("README.md").read_text()
-    examples = [block for block in re.findall(r"```json\n(.*?)```", manual, re.DOTALL) if block.startswith("[")]
+    examples = [block for block in blocks("json") if block.startswith("[")]
     assert [len(parse_rules(example.encode())) for example in examples] == [12]
+    assert len(parse_rules(json.dumps(list(outcomes().values())).encode())) > 40

@@ -82,6 +82,7 @@ def test_a_batch_rule_matches_endpoint_model_and_metadata() -> None:
         {"http": {"unknown": 1}},
         {"batch": {"end": "failed"}},
         {"batch": {"failure": {"code": "x"}}},
+        {"batch": {"end": "failed", "failure": {"code": "x", "line": 1, "contains": "x"}}},
         {"batch": {"stuck": "completed"}},
         {"batch": {"lines": [{}]}},
         {"batch": {"lines": [{"status_code": 500, "defect": "twice"}]}},
