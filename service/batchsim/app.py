@@ -23,21 +23,23 @@ from batchsim.file_routes import FileRoutes
 from batchsim.lifecycle import Lifecycle
 from batchsim.settings import Settings
 from batchsim.store import Store
+from batchsim.webhooks import Webhooks
 
 
 def build_app(store: Store, settings: Settings, scenario: Path | None) -> ASGIApp:
     """The application over an open store. Batches run while its lifespan lasts."""
     faults = Faults(store)
-    lifecycle = Lifecycle(store, settings)
+    webhooks = Webhooks(store, faults, settings.webhook_url, settings.webhook_secret)
+    lifecycle = Lifecycle(store, settings, webhooks.send_new)
     files = FileRoutes(store, settings.limits)
     batches = BatchRoutes(store, lifecycle, faults, settings)
-    control = ControlRoutes(store, faults)
+    control = ControlRoutes(store, faults, webhooks)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if scenario is not None:
             await faults.load_scenario(scenario)
-        async with lifecycle:
+        async with webhooks, lifecycle:
             yield
 
     def operation(name: str, method: str, path: str, handler: Handler) -> Route:
@@ -58,6 +60,8 @@ def build_app(store: Store, settings: Settings, scenario: Path | None) -> ASGIAp
             Route("/control/faults", control.put_faults, methods=["PUT"]),
             Route("/control/state", control.get_state, methods=["GET"]),
             Route("/control/journal", control.get_journal, methods=["GET"]),
+            Route("/control/webhooks", control.get_webhooks, methods=["GET"]),
+            Route("/control/webhooks", control.post_webhook, methods=["POST"]),
         ],
         exception_handlers={404: invalid_url, 405: invalid_url},
         lifespan=lifespan,

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 from typer import BadParameter, Option
 
+from batchsim.posting import is_url
 from batchsim.rulebook import read_scenario
 from batchsim.server import serve
 from batchsim.settings import DAY_SECONDS, Delays, Limits, Settings
+from batchsim.webhooks import signing_key
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -23,6 +25,10 @@ Examples:
 * `batchsim --port 0 --port-file port --state state --in-progress-seconds 0`
 * `batchsim --api-key sk-test --enqueued-tokens gpt-4o=90000 --enqueued-tokens gpt-4o-mini=2000000`
 * `batchsim --seed 7 --jitter 0.5 --scenario storm.toml`
+* `batchsim --webhook-url http://127.0.0.1:9000/webhooks --webhook-secret whsec_c2VjcmV0`
+
+While it runs: `PUT /control/faults` makes things go wrong, `GET /control/state` and `/control/journal` tell what
+happened, `POST /control/webhooks` sends an event. The manual lists every outcome of the API and the rule that makes it.
 """
 
 
@@ -55,6 +61,8 @@ def run(
     storage_bytes: Annotated[int, Option(min=0, help="Size of all files together at most.")] = 2_500_000_000_000,
     uploads_per_minute: Annotated[int, Option(min=0, help="Files that can be uploaded in a minute.")] = 1_000,
     organization: Annotated[str, Option(help="Organization named in messages.")] = "org-batchsim",
+    webhook_url: Annotated[str | None, Option(help="Where to announce the ends of batches, signed.")] = None,
+    webhook_secret: Annotated[str | None, Option(help="Key that signs them: `whsec_` and base64.")] = None,
     scenario: Annotated[Path | None, Option(exists=True, dir_okay=False, help="Fault rules, JSON or TOML.")] = None,
 ) -> None:
     """Serve the API until a signal."""
@@ -79,7 +87,10 @@ def run(
         models=frozenset(model or []),
         embedding_dimensions=embedding_dimensions,
         organization=organization,
+        webhook_url=webhook_url,
+        webhook_secret=webhook_secret,
     )
+    check_webhooks(webhook_url, webhook_secret)
     check_scenario(scenario)
     try:
         serve(settings, host, port, port_file, scenario)
@@ -104,6 +115,18 @@ def parse_enqueued_tokens(options: list[str]) -> dict[str, int]:
             raise BadParameter(f"{option!r} is not of the form MODEL=N", param_hint="--enqueued-tokens")
         limits[model] = int(number)
     return limits
+
+
+def check_webhooks(url: str | None, secret: str | None) -> None:
+    """Refuse a url that cannot be posted to, or that comes without a secret."""
+    if url is None:
+        return
+    if not is_url(url):
+        raise BadParameter(f"{url!r} is no http or https url", param_hint="--webhook-url")
+    try:
+        signing_key(secret or "")
+    except ValueError as error:
+        raise BadParameter(str(error), param_hint="--webhook-secret") from error
 
 
 def check_scenario(path: Path | None) -> None:

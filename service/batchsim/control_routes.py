@@ -10,14 +10,16 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from batchsim.faults import Faults
 from batchsim.rulebook import parse_rules
 from batchsim.store import Store
+from batchsim.webhooks import Announcement, Webhooks
 
 
 class ControlRoutes:
     """Handlers of the control endpoint."""
 
-    def __init__(self, store: Store, faults: Faults) -> None:
+    def __init__(self, store: Store, faults: Faults, webhooks: Webhooks) -> None:
         self.store = store
         self.faults = faults
+        self.webhooks = webhooks
 
     async def put_faults(self, request: Request) -> Response:
         """`PUT /control/faults`: replace all rules."""
@@ -41,9 +43,24 @@ class ControlRoutes:
                 "seed": self.store.seed,
                 "batches": self.store.statuses(),
                 "enqueued_tokens": self.store.enqueued_tokens(),
+                "events": len(self.store.events()),
             }
         )
 
     async def get_journal(self, _: Request) -> Response:
         """`GET /control/journal`: the journal so far, as JSON lines."""
         return FileResponse(self.store.folder.journal, media_type="application/jsonl")
+
+    async def get_webhooks(self, _: Request) -> Response:
+        """`GET /control/webhooks`: the last webhooks that were sent, oldest first."""
+        return JSONResponse(msgspec.to_builtins(list(self.webhooks.attempts)))
+
+    async def post_webhook(self, request: Request) -> Response:
+        """`POST /control/webhooks`: send an event now, and tell what the receiver answered to each copy."""
+        try:
+            announcement = msgspec.json.decode(await request.body(), type=Announcement)
+        except msgspec.MsgspecError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        if self.webhooks.url is None:
+            return JSONResponse({"error": "there is no --webhook-url"}, 409)
+        return JSONResponse({"statuses": await self.webhooks.announce(announcement)})

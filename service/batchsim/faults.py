@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 from starlette.requests import HTTPConnection, Request
 
+from batchsim.records import EndEvent
 from batchsim.rulebook import Rulebook, read_scenario
-from batchsim.rules import CountedRule, HttpFault, Outcome, Rule
+from batchsim.rules import CountedRule, HttpFault, Outcome, Rule, WebhookFault
 from batchsim.store import Store
 
 RULES = "fault_rules"
@@ -62,6 +63,15 @@ class Faults:
         if self.rulebook.has_counted:
             await self.save()
         return outcome or Outcome()
+
+    async def for_webhook(self, event: EndEvent) -> WebhookFault:
+        """How the end of a batch is announced."""
+        batch = self.store.batch(event.batch_id)
+        assert batch is not None, "batches are never deleted"
+        fault = self.rulebook.webhook_fault(event.type, batch.endpoint, batch.model or "", batch.metadata or {})
+        if self.rulebook.has_counted:
+            await self.save()
+        return fault or WebhookFault()
 
 
 def api_key(connection: HTTPConnection) -> str:

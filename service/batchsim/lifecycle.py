@@ -31,10 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Runs all open batches. Entered, it goes on with those of an earlier process; left, it stops at once."""
+    """Runs all open batches, and calls `ended` after each.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    Entered, it goes on with those of an earlier process; left, it stops at once.
+    """
+
+    def __init__(self, store: Store, settings: Settings, ended: Callable[[], None]) -> None:
         self.store = store
+        self.ended = ended
         self.settings = settings
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -99,6 +103,7 @@ class Lifecycle:
                 assert current is not None, "batches are never deleted"
                 advanced = current
             batch = advanced
+        self.ended()
 
     async def step(self, batch: BatchRecord) -> BatchRecord | None:
         """Wait in the present status, then leave it; None when the status was changed by somebody else."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from batchsim.rules import Outcome
+from batchsim.rules import Outcome, WebhookFault
 from batchsim.settings import Delays
 
 
@@ -142,6 +142,16 @@ class BatchRecord(msgspec.Struct):
         if Status.FINALIZING in self.times or self.delays.in_progress <= 0:
             return 1.0
         return max(0.0, min(1.0, (now - started) / self.delays.in_progress))
+
+
+class EndEvent(msgspec.Struct):
+    """The end of a batch, to be announced. `fault` is None until it is decided how."""
+
+    position: int
+    batch_id: str
+    type: str
+    created_at: float
+    fault: WebhookFault | None = None
 
 
 def file_object(record: FileRecord) -> dict[str, Any]:

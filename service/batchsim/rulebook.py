@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from batchsim.chance import share
-from batchsim.rules import CountedRule, HttpFault, Outcome, Rule
+from batchsim.rules import CountedRule, HttpFault, Outcome, Rule, WebhookFault
 
 
 class Rulebook:
@@ -44,17 +44,23 @@ class Rulebook:
 
     def outcome(self, endpoint: str, model: str, metadata: Mapping[str, str]) -> Outcome | None:
         """What becomes of a new batch, if not the usual."""
+        rule = self.fire(lambda rule: rule.batch is not None and of_batch(rule, endpoint, model, metadata))
+        return rule.batch if rule else None
+
+    def webhook_fault(
+        self, event_type: str, endpoint: str, model: str, metadata: Mapping[str, str]
+    ) -> WebhookFault | None:
+        """How the end of a batch is announced, if not as usual."""
 
         def matches(rule: Rule) -> bool:
             return (
-                rule.batch is not None
-                and fnmatchcase(endpoint, rule.when.endpoint)
-                and fnmatchcase(model, rule.when.model)
-                and all_match(rule.when.metadata, metadata)
+                rule.webhook is not None
+                and fnmatchcase(event_type, rule.operation)
+                and of_batch(rule, endpoint, model, metadata)
             )
 
         rule = self.fire(matches)
-        return rule.batch if rule else None
+        return rule.webhook if rule else None
 
     def fire(self, matches: Callable[[Rule], bool]) -> Rule | None:
         """Count the match for each rule that matches; the first of them that is due fires."""
@@ -74,6 +80,15 @@ class Rulebook:
         if counted.matched < (rule.nth or 1) or (rule.times_max is not None and counted.fired >= rule.times_max):
             return False
         return share(self.seed, "rule", place, counted.matched) < rule.probability
+
+
+def of_batch(rule: Rule, endpoint: str, model: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a batch is as the rule's conditions want it."""
+    return (
+        fnmatchcase(endpoint, rule.when.endpoint)
+        and fnmatchcase(model, rule.when.model)
+        and all_match(rule.when.metadata, metadata)
+    )
 
 
 def all_match(patterns: Mapping[str, str], values: Mapping[str, str]) -> bool:

@@ -1,7 +1,8 @@
 """Faults on demand: rules that say when something goes wrong, and what.
 
 A rule has conditions (`operation`, `when`, `nth`, `times`, `probability`) and exactly one effect: `http` for what
-happens to an HTTP call, `batch` for what becomes of a batch. Effects are made of independent parts, so they combine.
+happens to an HTTP call, `batch` for what becomes of a batch, `webhook` for how its end is announced. Effects are made
+of independent parts, so they combine.
 """
 
 from typing import Any, Literal
@@ -128,10 +129,26 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise ValueError('an outcome with end "failed" needs a failure, and only that one')
 
 
+class WebhookFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the end of a batch is announced.
+
+    In so many `copies` (0: not at all), `delay_seconds` later; with a signature by another key (`forged`) or with none
+    (`missing`); with a timestamp of `age_seconds` ago, or ahead if that is negative; with `padding_bytes` spaces behind
+    the event.
+    """
+
+    copies: int = 1
+    delay_seconds: float = 0.0
+    signature: Literal["right", "forged", "missing"] = "right"
+    age_seconds: float = 0.0
+    padding_bytes: int = 0
+
+
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A fault and its conditions.
 
-    `operation` is a shell pattern of operation names (`files.create`, `batches.*`). The rule is silent before the `nth`
+    `operation` is a shell pattern: of operation names (`files.create`, `batches.*`) for `http`, of event types
+    (`batch.completed`) for `webhook`. The rule is silent before the `nth`
     match, fires at most `times` times (once if only `nth` is given, else without end), each time with `probability`.
     """
 
@@ -142,10 +159,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     probability: float = 1.0
     http: HttpFault | None = None
     batch: Outcome | None = None
+    webhook: WebhookFault | None = None
 
     def __post_init__(self) -> None:
-        if (self.http is None) == (self.batch is None):
-            raise ValueError("a rule has exactly one of http and batch")
+        if sum(effect is not None for effect in (self.http, self.batch, self.webhook)) != 1:
+            raise ValueError("a rule has exactly one of http, batch and webhook")
 
     @property
     def is_conditional(self) -> bool:

@@ -25,3 +25,8 @@ CREATE TABLE IF NOT EXISTS batch (
 CREATE INDEX IF NOT EXISTS batch_status ON batch (status);
 CREATE INDEX IF NOT EXISTS batch_created_at ON batch (created_at);
 CREATE INDEX IF NOT EXISTS file_created_at ON file (created_at);
+
+CREATE TABLE IF NOT EXISTS event (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  record   BLOB NOT NULL
+) STRICT;

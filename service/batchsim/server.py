@@ -55,7 +55,7 @@ def serve(settings: Settings, host: str, port: int, port_file: Path | None, scen
         folder = StateFolder(settings.state)
         folder.open()
         stack.callback(folder.close)
-        store = Store(folder, settings.seed)
+        store = Store(folder, settings.seed, announces=settings.webhook_url is not None)
         stack.callback(store.close)
         listening = stack.enter_context(socket.create_server((host, port), backlog=BACKLOG))
         config = uvicorn.Config(

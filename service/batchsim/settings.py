@@ -45,3 +45,5 @@ class Settings:
     models: frozenset[str] = frozenset()
     embedding_dimensions: int = 8
     organization: str = "org-batchsim"
+    webhook_url: str | None = None
+    webhook_secret: str | None = None

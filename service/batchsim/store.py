@@ -20,13 +20,14 @@ import msgspec
 from batchsim.chance import name
 from batchsim.folder import StateFolder
 from batchsim.journal import Journal, created_line
-from batchsim.records import TERMINAL, BatchRecord, FileRecord, Status
+from batchsim.records import TERMINAL, BatchRecord, EndEvent, FileRecord, Status
 
 Result = TypeVar("Result")
 
 encode = msgspec.json.Encoder().encode
 decode_file = msgspec.json.Decoder(FileRecord).decode
 decode_batch = msgspec.json.Decoder(BatchRecord).decode
+decode_event = msgspec.json.Decoder(EndEvent).decode
 
 TERMINAL_JSON = encode(sorted(TERMINAL)).decode()
 
@@ -40,10 +41,11 @@ class NewFile(NamedTuple):
 
 
 class Store:
-    """The objects of one state folder."""
+    """The objects of one state folder; `announces` keeps an event of each batch that ends."""
 
-    def __init__(self, folder: StateFolder, seed: str | None) -> None:
+    def __init__(self, folder: StateFolder, seed: str | None, *, announces: bool = False) -> None:
         self.folder = folder
+        self.announces = announces
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self.writer = self.connect()
         self.writer.executescript((files("batchsim") / "schema.sql").read_text())
@@ -280,6 +282,10 @@ class Store:
                 "UPDATE batch SET status = ?, model = ?, tokens = ?, record = ? WHERE id = ?",
                 (batch.status, batch.model, batch.tokens, encode(batch), batch_id),
             )
+            if batch.is_terminal and self.announces:
+                position = next_position(database, "event")
+                event = EndEvent(position, batch_id, f"batch.{batch.status}", time.time())
+                database.execute("INSERT INTO event (record) VALUES (?)", (encode(event),))
             return batch
 
         batch = await self.write(work, lambda changed: journal if changed else b"")
@@ -287,6 +293,19 @@ class Store:
             with suppress(FileNotFoundError):
                 self.folder.input(batch_id).unlink()
         return batch
+
+    def events(self) -> list[EndEvent]:
+        """The ends of batches that are not announced yet, oldest first."""
+        return [decode_event(row[0]) for row in self.reader.execute("SELECT record FROM event ORDER BY position")]
+
+    async def save_event(self, event: EndEvent) -> None:
+        """Keep how an event is to be announced."""
+        values = (encode(event), event.position)
+        await self.write(lambda database: database.execute("UPDATE event SET record = ? WHERE position = ?", values))
+
+    async def delete_event(self, position: int) -> None:
+        """Forget an event that is announced."""
+        await self.write(lambda database: database.execute("DELETE FROM event WHERE position = ?", (position,)))
 
 
 def next_position(database: sqlite3.Connection, table: str) -> int:

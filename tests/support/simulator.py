@@ -124,6 +124,13 @@ class Simulator:
         state: dict[str, Any] = await asyncio.to_thread(self.call, "GET", "/control/state")
         return state
 
+    async def webhook(self, batch_id: str, **options: Any) -> list[int | None]:
+        """Have an event sent now; returns the receiver's statuses. Options are those of `POST /control/webhooks`."""
+        body = json.dumps({"batch_id": batch_id, **options}).encode()
+        answer = await asyncio.to_thread(self.call, "POST", "/control/webhooks", body)
+        statuses: list[int | None] = answer["statuses"]
+        return statuses
+
     def call(self, method: str, path: str, body: bytes | None = None) -> Any:
         """Call the control endpoint, blocking."""
         request = urllib.request.Request(self.url + path, data=body, method=method)

@@ -32,6 +32,22 @@ def test_a_bad_scenario_is_refused_before_anything_is_opened(tmp_path: Path, tex
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize(
+    ("url", "secret", "wrong"),
+    [
+        ("ftp://a/", "whsec_c2VjcmV0", "--webhook-url"),
+        ("http://a:x/", "whsec_c2VjcmV0", "--webhook-url"),
+        ("http://a/", "c2VjcmV0", "--webhook-secret"),
+        ("http://a/", "whsec_?", "--webhook-secret"),
+        ("http://a/", "", "--webhook-secret"),
+    ],
+)
+def test_webhooks_need_a_url_and_a_secret(url: str, secret: str, wrong: str) -> None:
+    result = CliRunner().invoke(app, ["--webhook-url", url, "--webhook-secret", secret])
+    assert result.exit_code == 2
+    assert wrong in flattened(result.output)
+
+
 def test_the_help_shows_examples() -> None:
     assert "--scenariostorm.toml" in flattened(CliRunner().invoke(app, ["--help"]).output)
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from batchsim.rulebook import Rulebook, parse_rules, read_scenario
+from batchsim.rules import WebhookFault
 
 
 def rulebook(*rules: dict[str, Any], seed: str = "seed") -> Rulebook:
@@ -71,11 +72,21 @@ def test_a_batch_rule_matches_endpoint_model_and_metadata() -> None:
     assert hits(book, 1) == [False]
 
 
+def test_a_webhook_rule_matches_the_type_of_the_event_and_the_batch() -> None:
+    book = rulebook({"operation": "batch.fail*", "when": {"model": "gpt-*"}, "webhook": {"copies": 2}})
+    assert book.webhook_fault("batch.failed", "/v1/responses", "gpt-4o", {}) == WebhookFault(copies=2)
+    assert book.webhook_fault("batch.completed", "/v1/responses", "gpt-4o", {}) is None
+    assert book.webhook_fault("batch.failed", "/v1/responses", "o3", {}) is None
+    assert book.outcome("/v1/responses", "gpt-4o", {}) is None
+
+
 @pytest.mark.parametrize(
     "rule",
     [
         {},
         {"http": {"drop": True}, "batch": {}},
+        {"webhook": {}, "batch": {}},
+        {"webhook": {"signature": "odd"}},
         {"http": {"drop": True, "status": 500}},
         {"http": {"effect": "late", "status": 500}},
         {"http": {"effect": "none"}},
