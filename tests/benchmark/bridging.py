@@ -33,7 +33,7 @@ async def serving(
     """The service, or some of its stages, as a process of its own, on a database that is migrated first."""
     log = ground.folder / f"{name}.log"
     await (await run_logged([sys.executable, "-m", "penstock", "migrate"], log, environment)).wait()
-    async with Service(log, environment, stages=stages) as service:
+    async with Service(log, environment, stages=stages, fresh=True) as service:
         yield service
 
 

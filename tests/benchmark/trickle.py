@@ -36,7 +36,7 @@ async def measure(ground: Ground) -> Sequence[Figure]:
     await (await run_logged([sys.executable, "-m", "penstock", "migrate"], log, environment)).wait()
     async with AsyncExitStack() as stack:
         replicas = [
-            await stack.enter_async_context(Service(ground.folder / f"replica-{number}.log", environment))
+            await stack.enter_async_context(Service(ground.folder / f"replica-{number}.log", environment, fresh=True))
             for number in range(REPLICAS)
         ]
         for replica in replicas:

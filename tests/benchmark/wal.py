@@ -50,7 +50,7 @@ async def measure(ground: Ground) -> Sequence[Figure]:
     await connection.execute("CHECKPOINT")
     [(pages_before, before)] = await connection.fetch(LOGGED)
     payload_bytes = await fill(ground.kafka.bootstrap_servers, topic)
-    async with Service(log, environment):
+    async with Service(log, environment, fresh=True):
         await live(connection)
         [(chunks,)] = await connection.fetch("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'chunk'")
         [(pages, after)] = await connection.fetch(LOGGED)

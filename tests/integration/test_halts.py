@@ -1,5 +1,7 @@
 """One partition that halts, for whatever reason, holds up no other."""
 
+import signal
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
@@ -78,16 +80,35 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(bridge: Bri
     async with bridge.service():
         await bridge.produce(chats(5, "before"), partition=0)
         await bridge.results(5)
+    await make_anew(bridge)
+    await bridge.produce(chats(8), partition=0)
+    async with bridge.service():
+        results = await bridge.results(5 + 8)
+    assert len({each.custom_id for each in results}) == 5 + 8
+
+
+async def test_a_topic_made_anew_and_filled_between_two_fetches_is_read_from_its_beginning(bridge: Bridge) -> None:
+    async with bridge.service(kafka_session_seconds=30) as service:
+        await bridge.produce(chats(5, "before"), partition=0)
+        await bridge.results(5)
+        service.send(signal.SIGSTOP)  # it notices nothing, and fetches on from 5
+        await make_anew(bridge)
+        await bridge.produce(chats(8), partition=0)
+        service.wake()
+        await bridge.results(5 + 8)
+        await bridge.produce(chats(1, "after"), partition=0)
+        results = await bridge.results(5 + 8 + 1)
+    assert len({each.custom_id for each in results}) == len(results) == 5 + 8 + 1
+
+
+async def make_anew(bridge: Bridge) -> None:
+    """Delete the request topic and make another one of the same name."""
     async with admin_client(bridge.kafka) as admin:
         await admin.delete_topics([bridge.requests])
         while (await admin.create_topics([NewTopic(bridge.requests, 3, 1)])).topic_errors[0][1]:
             pass  # the old one is still being deleted
         while not await has_leaders(admin, bridge.requests):
             pass
-    await bridge.produce(chats(8), partition=0)
-    async with bridge.service():
-        results = await bridge.results(5 + 8)
-    assert len({each.custom_id for each in results}) == 5 + 8
 
 
 @pytest.mark.defence("went_back")

@@ -18,10 +18,11 @@ from aiokafka import AIOKafkaProducer
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.postgres.database import IDLE_SECONDS
+from tests.support.forked import Forked
 from tests.support.live_reader import LiveReader, Received
 from tests.support.pooler import any_pooler
 from tests.support.request import CANARY
-from tests.support.service import Service, run_logged
+from tests.support.service import Service, own_environment
 from tests.support.simulator import Simulator
 from tests.support.stack import fresh_database, topic_factory
 from tests.support.waiting import NeverCame
@@ -297,7 +298,7 @@ async def open_bridge(
 
 async def migrate(dsn: str, log: Path) -> None:
     """Bring the schema up, as an operator does."""
-    process = await run_logged([sys.executable, "-m", "penstock", "migrate"], log, {"PENSTOCK_POSTGRES_DSN": dsn})
+    process = Forked(["penstock", "migrate"], log, own_environment({"PENSTOCK_POSTGRES_DSN": dsn}))
     async with asyncio.timeout(MIGRATE_SECONDS):
         if await process.wait():
             raise RuntimeError(f"penstock migrate ended with {process.returncode}:\n{log.read_text()}")

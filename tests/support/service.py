@@ -17,6 +17,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.embedded.server import free_port
+from tests.support.forked import Forked
 from tests.support.simulator import SERVICE
 from tests.support.waiting import NeverCame
 
@@ -38,6 +39,7 @@ class Service:
         failpoints: what PENSTOCK_FAILPOINTS takes.
         defences_off: defences that it runs without, see `tests.defences`.
         altered: what is altered in its process, as `tests.support.altered` takes it.
+        fresh: start it as an operator does, not forked; for those who measure it.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Service:
         failpoints: str = "",
         defences_off: Sequence[str] = (),
         altered: Sequence[str] = (),
+        fresh: bool = False,
     ) -> None:
         self.log = log
         self.port = free_port()
@@ -63,7 +66,8 @@ class Service:
             self.program = ["tests.support.altered", *altered, "--", *self.program]
         if defences_off or altered:
             self.environment["PYTHONPATH"] = f"{SERVICE}{os.pathsep}{SERVICE.parent}"
-        self.process: asyncio.subprocess.Process | None = None
+        self.fresh = fresh or bool(altered)  # what is altered has to be so before anything is imported
+        self.process: asyncio.subprocess.Process | Forked | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -93,8 +97,11 @@ class Service:
 
     async def start(self) -> None:
         """Start it, without waiting."""
-        command = [sys.executable, "-m", *self.program, "run", *(["--stages", self.stages] if self.stages else [])]
-        self.process = await run_logged(command, self.log, self.environment)
+        arguments = [*self.program, "run", *(["--stages", self.stages] if self.stages else [])]
+        if self.fresh:
+            self.process = await run_logged([sys.executable, "-m", *arguments], self.log, self.environment)
+        else:
+            self.process = Forked(arguments, self.log, own_environment(self.environment))
 
     async def ready(self) -> None:
         """Wait until it is ready.
@@ -225,11 +232,16 @@ class Service:
 
 async def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
     """Start a command with this process's environment, all PENSTOCK_ variables replaced, and its words in a file."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     with log.open("ab") as file:
         return await asyncio.create_subprocess_exec(
-            *command, stdout=file, stderr=file, env={**own, "PYTHONPATH": str(SERVICE), **environment}
+            *command, stdout=file, stderr=file, env=own_environment(environment)
         )
+
+
+def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, with all PENSTOCK_ variables replaced by these."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    return {**own, "PYTHONPATH": str(SERVICE), **environment}
 
 
 @asynccontextmanager

@@ -7,14 +7,14 @@ is stored and another one packed while the next is filled.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from penstock.core.errors import Unreadable
+from penstock.core.errors import Superseded, Unreadable
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
 from penstock.kafka.request_consumer import RequestConsumer
@@ -236,6 +236,8 @@ class Intake(Stage):
         chunks = await asyncio.to_thread(gathering.pack, lane_ids)
         if before is not None:
             await before
+        if topic := self.recreated(await consumer.describe(), offsets):
+            raise Superseded(f"{topic} was made anew: what was fetched may be the new one's")
         await self.store.store(spans, chunks)
         self.count(gathering)
         self.progressed()
@@ -368,14 +370,21 @@ class Intake(Stage):
             self.topics_checked_at = now
             await self.check_topics(await consumer.describe())
 
+    def recreated(self, cluster: Cluster, partitions: Iterable[TopicPartition]) -> str | None:
+        """The first topic of these that was deleted and made again, which is another topic (I5)."""
+        for partition in partitions:
+            name: str = partition.topic
+            mine, topic = self.assigned.get(partition), cluster.topics.get(name)
+            if mine is not None and (topic is None or topic.id != mine.place.topic_id):
+                return name
+        return None
+
     async def check_topics(self, cluster: Cluster) -> None:
-        """A topic that was deleted and made again is another topic (I5)."""
-        for partition, mine in list(self.assigned.items()):
-            topic = cluster.topics.get(partition.topic)
-            if topic is None or topic.id != mine.place.topic_id:
-                self.seen_assignments = None
-                log.warning("topic.recreated", topic=partition.topic)
-                return
+        """Learn of topics of which nothing is fetched any more, of the clock, and of an operator's word."""
+        if topic := self.recreated(cluster, self.assigned):
+            self.seen_assignments = None
+            log.warning("topic.recreated", topic=topic)
+            return
         self.clock_offset = await self.store.database_clock() - time.monotonic()
         if self.halted:
             self.seen_assignments = None  # an operator may have resumed what was halted
