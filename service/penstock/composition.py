@@ -175,7 +175,7 @@ class Composition:
         return Rules(
             account=self.settings.provider.account,
             lanes=self.lanes,
-            limits=RequestLimits(self.settings.intake.body_bytes_max, self.lanes.defaults.inputs_max),
+            limits=RequestLimits(self.settings.intake.body_bytes_max),
             result_topic=kafka.result_topic,
             dead_letter_topic=kafka.dead_letter_topic,
             result_topics=self.lanes.topics(kafka.result_topic),

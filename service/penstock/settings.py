@@ -131,7 +131,9 @@ class IntakeSettings(Section):
     linger_seconds: float = Field(20.0, ge=0, description="How long a gathering waits for more.")
     requests_max: int = Field(5000, ge=1, le=50_000, description="Messages of one gathering, at most.")
     bytes_max: int = Field(8 * 1024 * 1024, ge=1024, description="Bytes of one gathering, about.")
-    body_bytes_max: int = Field(16 * 1024 * 1024, ge=1024, description="Bytes of one body, at most.")
+    body_bytes_max: int = Field(
+        16 * 1024 * 1024, ge=1024, le=199_000_000, description="Bytes of one body, at most; less than a batch."
+    )
     backlog_bytes_max: int = Field(
         20 * 1024**3,
         ge=1024,

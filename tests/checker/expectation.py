@@ -12,8 +12,8 @@ from batchsim.answer import EMBEDDING_DIMENSIONS, answer, request_digest, reques
 RESULT_ID = "penstock-result-id"
 CODE = "penstock.error.code"
 TRUNCATED_SHA256 = "penstock.truncated.sha256"
-REWRITTEN = frozenset({"lane_limit", "result_too_large"})
-"""Codes of dead letters that were requests: they carry the request, not its bytes."""
+REWRITTEN = "result_too_large"
+"""The code of dead letters that carry the request, not its bytes: it was sent to the provider."""
 ORIGIN = ("penstock.origin.partition", "penstock.origin.offset")
 NONE = 0
 

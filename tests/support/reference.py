@@ -13,10 +13,15 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from penstock.core.gathering import HEADERS_MAX
 from penstock.core.lane import ENDPOINTS, PROVIDER_LIMITS, LanePolicy, Lanes
-from penstock.settings import Settings, variable
+from penstock.core.reasons import REASONS
+from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
+from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.settings import IntakeSettings, Settings, variable
 from penstock.telemetry import metrics
 from penstock.telemetry.bulk_histogram import BulkHistogram
+from tests.support.bad_messages import BAD, LATER
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 COMMAND = "make docs"
@@ -231,7 +236,48 @@ def lanes_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "lanes.md": lanes_page}
+LIMITS: dict[str, dict[str, object]] = {
+    "nested_too_deep": {"limit": DEPTH_MAX},
+    "invalid_custom_id": {"limit": CUSTOM_ID_BYTES_MAX},
+    "missing_model": {"limit": MODEL_LENGTH_MAX},
+    "body_too_large": {"limit": IntakeSettings().body_bytes_max},
+    "too_many_inputs": {"limit": LanePolicy().inputs_max},
+    "headers_too_large": {"count": HEADERS_MAX, "limit": HEADERS_BYTES_MAX},
+    "result_too_large": {"size": "N", "topic": "TOPIC"},
+}
+"""Figures of the sentences, as they are by default."""
+
+
+def dead_letters_page() -> str:
+    """Every reason, with the messages that its tests send."""
+    messages: dict[str, list[str]] = {code: [] for code in REASONS}
+    for name, code in [(name, bad.code) for name, bad in BAD.items()] + list(LATER.items()):
+        messages[code].append(name)
+    rows = (
+        (f"`{code}`", "; ".join(messages[code]), sentence.format(**LIMITS.get(code, {})))
+        for code, sentence in REASONS.items()
+    )
+    lines = [
+        "# Dead letters",
+        "",
+        NOTE,
+        "",
+        "The codes are stable: the header `penstock.error.code` and the label `code` of",
+        "`penstock_messages_rejected_total`. The header `penstock.error.reason` is the sentence, with the limits in",
+        "force (here the defaults); it never holds anything of the message. Each message named here is sent through",
+        "the real bridge by `tests/integration/test_messages.py`; it comes back once, with its bytes, key and headers.",
+        "",
+        *table(("code", "for example", "reason"), rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "dead-letters.md": dead_letters_page,
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "lanes.md": lanes_page,
+}
 
 
 def main() -> None:

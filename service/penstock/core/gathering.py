@@ -10,11 +10,15 @@ from penstock.core.chunk import Headers, Manifest, NewChunk, pack_chunk
 from penstock.core.errors import RejectedMessage
 from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
+from penstock.core.reasons import rejected
 from penstock.core.request import Request, RequestLimits, parse_request
-from penstock.core.result import DEADLINE_HEADER, RESULT_TOPIC_HEADER, passed, sent_line
+from penstock.core.result import DEADLINE_HEADER, HEADERS_BYTES_MAX, RESULT_TOPIC_HEADER, passed
 from penstock.core.token import estimate
 
 CACHE_MAX = 10_000
+HEADERS_MAX = 100
+LINE_FRAME_BYTES = 256
+"""What a request's line takes beside its body, at most."""
 
 
 class Message(Protocol):
@@ -37,10 +41,14 @@ class Source(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The requests of one lane from one topic, not yet packed: bodies, and their manifest without lengths."""
+    """The requests of one lane from one topic, not yet packed: bodies, and their manifest without lengths.
+
+    ``messages`` are what the requests were read from, for as long as their lane may still be refused.
+    """
 
     manifest: Manifest
     bodies: list[bytes]
+    messages: list[Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,7 @@ class Gathering:
             try:
                 request = parse_request(message.value, self.rules.limits)
                 key, policy = self.lane_of(request)
+                check_size(request, policy)
                 deadline, topic = self.wishes(message.headers, policy)
             except RejectedMessage as rejection:
                 self.reject(source, message, rejection)
@@ -87,6 +96,7 @@ class Gathering:
             manifest.inputs.append(request.inputs)
             place(manifest, message)
             group.bodies.append(request.body)
+            group.messages.append(message)
 
     def lane_of(self, request: Request) -> tuple[LaneKey, LanePolicy]:
         """The request's lane and its policy.
@@ -97,7 +107,7 @@ class Gathering:
         found = self.known.get((request.url, request.model))
         if found is None:
             if self.rules.lanes.models is not None and request.model not in self.rules.lanes.models:
-                raise RejectedMessage("model_not_allowed", "body.model is not among the models that are configured.")
+                raise rejected("model_not_allowed")
             bare = LaneKey(self.rules.account, request.url, request.model, "")
             policy = self.rules.lanes.policy(bare)
             found = bare._replace(completion_window=policy.completion_window), policy
@@ -113,15 +123,15 @@ class Gathering:
             RejectedMessage: a header asks for what is not allowed.
         """
         seconds, topic = policy.deadline_seconds, policy.result_topic or self.rules.result_topic
+        if headers:
+            check_headers(headers)
         for name, value in headers:
             if name == DEADLINE_HEADER:
                 seconds = min(seconds, read_seconds(value))
             elif name == RESULT_TOPIC_HEADER:
                 topic = (value or b"").decode(errors="replace")
                 if topic not in self.rules.result_topics:
-                    raise RejectedMessage(
-                        "result_topic_not_allowed", f"The header {RESULT_TOPIC_HEADER} must name a configured topic."
-                    )
+                    raise rejected("result_topic_not_allowed")
         return self.now + seconds, topic
 
     def reject(self, source: Source, message: Message, rejection: RejectedMessage) -> None:
@@ -144,7 +154,7 @@ class Gathering:
         group = self.groups.get((key, source))
         if group is None:
             manifest = Manifest.empty(source.cluster_id, source.topic, source.topic_id)
-            group = self.groups[key, source] = Group(manifest, [])
+            group = self.groups[key, source] = Group(manifest, [], [])
         return group
 
     def pack(self, lane_ids: Mapping[LaneKey, int]) -> list[tuple[int, NewChunk]]:
@@ -152,25 +162,13 @@ class Gathering:
 
         Requests of a lane that has no id, because too many lanes are open, become dead letters here.
         """
-        closed = {key for key, _ in self.groups if key not in lane_ids}
         for (key, source), group in list(self.groups.items()):
-            if key in closed and not key.dead:
-                self.close_lane(key, source, group)
+            if key not in lane_ids and not key.dead:
                 del self.groups[key, source]
+                for message in group.messages:
+                    self.reject(source, message, rejected("lane_limit"))
+            group.messages.clear()
         return [(lane_ids[key], pack_group(key, group)) for (key, _), group in self.groups.items() if group.bodies]
-
-    def close_lane(self, key: LaneKey, source: Source, group: Group) -> None:
-        """Turn the requests of a lane that may not be opened into dead letters."""
-        rejection = RejectedMessage("lane_limit", "Too many different models and endpoints wait already.")
-        manifest = group.manifest
-        dead = self.group(DEAD_LETTERS, source)
-        for index, body in enumerate(group.bodies):
-            dead.manifest.copy_from(manifest, index)
-            dead.manifest.result_topics[-1] = self.rules.dead_letter_topic
-            dead.manifest.reasons.append((rejection.code, rejection.reason))
-            dead.bodies.append(sent_line(manifest.custom_ids[index], key.endpoint, body))
-        count = (source.topic, rejection.code)
-        self.rejected[count] = self.rejected.get(count, 0) + len(group.bodies)
 
 
 def place(manifest: Manifest, message: Message) -> None:
@@ -192,8 +190,31 @@ def read_seconds(value: bytes | None) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise RejectedMessage("invalid_deadline", f"The header {DEADLINE_HEADER} must be a number above 0.")
+        raise rejected("invalid_deadline")
     return seconds
+
+
+def check_headers(headers: Headers) -> None:
+    """Bound what is stored, and comes back, beside a request.
+
+    Raises:
+        RejectedMessage: there are too many, or they are too large.
+    """
+    size_bytes = sum(len(name) + len(value or b"") for name, value in headers)
+    if len(headers) > HEADERS_MAX or size_bytes > HEADERS_BYTES_MAX:
+        raise rejected("headers_too_large", count=HEADERS_MAX, limit=HEADERS_BYTES_MAX)
+
+
+def check_size(request: Request, policy: LanePolicy) -> None:
+    """What no batch of its lane takes, even alone, cannot be cut to fit.
+
+    Raises:
+        RejectedMessage: it is that large.
+    """
+    if request.inputs > policy.inputs_max:
+        raise rejected("too_many_inputs", limit=policy.inputs_max)
+    if len(request.body) + LINE_FRAME_BYTES > policy.bytes_max:
+        raise rejected("body_too_large", limit=policy.bytes_max - LINE_FRAME_BYTES)
 
 
 def pack_group(key: LaneKey, group: Group) -> NewChunk:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from penstock.core.chunk import Manifest
 from penstock.core.decision import FINAL, FROM_FILE, Decision, Outcome
+from penstock.core.reasons import reason
 from penstock.core.result import (
     HEADERS_BYTES_MAX,
     Headers,
@@ -98,9 +99,9 @@ class Publication:
     ) -> Record:
         """The record of one position."""
         if outcome is Outcome.DEAD_LETTER:
-            code, reason = manifest.reasons[index]
+            code, said = manifest.reasons[index]
             value = lines[index] if lines is not None else b""
-            headers = dead_letter_headers(manifest, index, code, reason, "intake")
+            headers = dead_letter_headers(manifest, index, code, said, "intake")
             return self.dead_letter(manifest, index, code, value, headers)
         topic = manifest.result_topics[index]
         value = self.value(manifest, index, position, outcome)
@@ -109,9 +110,9 @@ class Publication:
         limit = self.limits.get(topic, RECORD_BYTES)
         if not may_overflow(len(value), limit) or record_bytes(key, value, headers) <= limit:
             return Record(topic, key, value, headers)
-        reason = f"The result has {len(value)} bytes, more than {topic} takes; the provider's file keeps it."
+        said = reason("result_too_large", size=len(value), topic=topic)
         line = original_line(lines[index], manifest.custom_ids[index]) if lines is not None else b""
-        dead = [*dead_letter_headers(manifest, index, "result_too_large", reason, "publisher"), *batch_headers]
+        dead = [*dead_letter_headers(manifest, index, "result_too_large", said, "publisher"), *batch_headers]
         if outcome in FROM_FILE:
             file_id, place = self.place_of(position)
             dead += [("penstock.provider.file", file_id.encode()), ("penstock.provider.byte", str(place).encode())]

@@ -17,7 +17,8 @@ DEADLINE_HEADER = "penstock-deadline-seconds"
 """On a request: seconds from its arrival after which no new attempt starts."""
 PASSED_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "correlation-id", "content-type", "tenant"})
 """Request headers that come back on the result, beside all that start with `x-`."""
-HEADERS_BYTES_MAX = 8 * 1024
+HEADERS_BYTES_MAX = 16 * 1024
+"""Names and values of all headers that a message may have."""
 DEAD_LETTER_VALUE_BYTES = 64 * 1024
 """What is kept of a value that is too large for the dead-letter topic."""
 
@@ -35,16 +36,8 @@ ENCODE = msgspec.json.Encoder().encode
 
 
 def passed(headers: Headers) -> list[tuple[str, bytes | None]]:
-    """The request's headers that its result carries, bounded in bytes."""
-    kept: list[tuple[str, bytes | None]] = []
-    room = HEADERS_BYTES_MAX
-    for name, value in headers:
-        if name in PASSED_HEADERS or name.startswith("x-"):
-            room -= len(name) + len(value or b"")
-            if room < 0:
-                break
-            kept.append((name, value))
-    return kept
+    """The request's headers that its result carries."""
+    return [(name, value) for name, value in headers if name in PASSED_HEADERS or name.startswith("x-")]
 
 
 def result_value(line: bytes, custom_id: str) -> bytes:
@@ -124,8 +117,3 @@ def original_line(line: bytes, custom_id: str) -> bytes:
     """A request's line as its producer could send it again: our wire id replaced by the producer's."""
     end = line.index(b'"', ID_START)
     return b'{"custom_id":%b%b' % (quoted(custom_id), line[end + 1 :].rstrip(b"\n"))
-
-
-def sent_line(custom_id: str, endpoint: str, body: bytes) -> bytes:
-    """A request that was never given a wire id, as its producer could send it again."""
-    return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % (quoted(custom_id), quoted(endpoint), body)

@@ -22,6 +22,8 @@ from penstock.core.decision import (
     decide,
     decode_decision,
     encode_decision,
+    kind_of,
+    read_line,
     unsupported,
 )
 from penstock.core.errors import UnknownFormat
@@ -66,6 +68,13 @@ def endings(draw: st.DrawFn) -> tuple[list[str | None], list[bytes], list[bytes]
         file.extend([line(len(shapes) + 5), line(0, chunk_id=uuid.UUID(int=9)), b"", b"not json", b'{"custom_id":7}'])
         chance.shuffle(file)
     return shapes, output, errors
+
+
+def test_an_integer_longer_than_python_reads_beside_half_a_pair_is_no_reason_to_pay_again() -> None:
+    line = b'{"custom_id":"x","response":{"status_code":200,"body":{"n":%b,"t":"\\ud83d"}}}' % (b"9" * 5000)
+    read = read_line(line)
+    assert read is not None
+    assert kind_of(read) is Kind.SUCCESS
 
 
 @given(endings())

@@ -1,4 +1,5 @@
 import json
+import tomllib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,11 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
-from penstock.core.gathering import Gathering, Rules, Source
-from penstock.core.identity import WireId, parse_wire_id
-from penstock.core.lane import DEAD_LETTERS, LaneKey, Lanes, parse_lanes
+from penstock.core.gathering import LINE_FRAME_BYTES, Gathering, Rules, Source, wire_lines
+from penstock.core.identity import WireId, new_id, parse_wire_id
+from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LaneKey, Lanes, parse_lanes
+from penstock.core.reasons import REASONS
 from penstock.core.request import RequestLimits
 from penstock.core.result import HEADERS_BYTES_MAX
+from tests.support.bad_messages import BAD, BODY_BYTES_MAX, LANES, LATER, Bad, says
 
 NOW = 1_000_000.0
 SOURCE = Source("cluster", "requests", uuid.UUID(int=5))
@@ -111,18 +114,21 @@ def test_what_cannot_be_a_request_is_kept_whole_for_the_dead_letter_topic() -> N
     assert gathered.rejected == {("requests", "invalid_utf8"): 1, ("requests", "empty_value"): 1}
 
 
-def test_requests_of_a_lane_that_may_not_be_opened_become_dead_letters_that_can_be_sent_again() -> None:
+def test_requests_of_a_lane_that_may_not_be_opened_become_dead_letters_as_they_came() -> None:
     closed = CHAT._replace(model="one-too-many")
     gathered = gathering()
-    gathered.sort(SOURCE, [Record(request()), Record(request('"x"', closed.model), 8), Record(b"?", 9)])
+    gathered.sort(
+        SOURCE,
+        [Record(request()), Record(request('"x"', closed.model), 8, headers=[("private", b"p")]), Record(b"?", 9)],
+    )
     chunks = packed(gathered, closed)
     dead = next(each for each in chunks if each.lane == 0)
     assert [each.manifest.requests for each in chunks if each.lane] == [1]
     assert [code for code, _ in dead.manifest.reasons] == ["invalid_json", "lane_limit"]
     assert dead.manifest.offsets == [9, 8]
     assert dead.manifest.result_topics == ["dead", "dead"]
-    again = json.loads(dead.lines[1])
-    assert again == {**json.loads(request('"x"', closed.model)), "method": "POST"}
+    assert dead.lines == [b"?", request('"x"', closed.model)]
+    assert dead.manifest.headers == [[], [("private", b"p")]]
     assert gathered.rejected[("requests", "lane_limit")] == 1
 
 
@@ -172,10 +178,50 @@ def test_any_other_result_topic_is_refused(topic: bytes | None) -> None:
     assert gathered.rejected == {("requests", "result_topic_not_allowed"): 1}
 
 
-def test_headers_that_pass_are_bounded() -> None:
-    headers = [(f"x-{number}", b"v" * 100) for number in range(500)]
+def test_headers_are_bounded_and_those_that_are_meant_for_the_result_pass() -> None:
+    just = [("private", b"p"), ("traceparent", b"t"), ("x-none", None)]
+    just.append(("x-large", bytes(HEADERS_BYTES_MAX - sum(len(name) + len(value or b"") for name, value in just) - 7)))
     gathered = gathering()
-    gathered.sort(SOURCE, [Record(request(), headers=[("private", b"p"), ("traceparent", b"t"), *headers])])
-    (kept,) = only(gathered).manifest.headers
-    assert kept[:2] == [("traceparent", b"t"), ("x-0", b"v" * 100)]
-    assert sum(len(name) + len(value or b"") for name, value in kept) <= HEADERS_BYTES_MAX
+    gathered.sort(SOURCE, [Record(request(), headers=just)])
+    assert only(gathered).manifest.headers == [just[1:]]
+    gathered = gathering()
+    gathered.sort(
+        SOURCE, [Record(request(), headers=[*just, ("h", b"")]), Record(request(), headers=[("h", b"")] * 101)]
+    )
+    assert gathered.rejected == {("requests", "headers_too_large"): 2}
+
+
+def test_what_is_too_large_for_any_batch_of_its_lane_is_refused() -> None:
+    lanes = {"lane": [{"endpoint": "/v1/embeddings", "inputs_max": 2}, {"model": "m", "bytes_max": 1000}]}
+    gathered = gathering(parse_lanes(lanes))
+    for inputs in (2, 3):
+        body = {"model": "e", "input": ["x"] * inputs}
+        gathered.sort(SOURCE, [Record(json.dumps({"custom_id": "a", "url": "/v1/embeddings", "body": body}).encode())])
+    for words in (1, 1000):
+        body = {"model": "m", "input": "x" * words}
+        gathered.sort(SOURCE, [Record(json.dumps({"custom_id": "a", "url": "/v1/responses", "body": body}).encode())])
+    assert gathered.rejected == {("requests", "too_many_inputs"): 1, ("requests", "body_too_large"): 1}
+
+
+def test_a_line_is_no_longer_than_its_body_and_what_is_set_aside_for_the_rest() -> None:
+    for endpoint in ENDPOINTS:
+        *_, longest = wire_lines(new_id(), endpoint, [b""] * 50_000)
+        assert len(longest) <= LINE_FRAME_BYTES
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_every_bad_message_is_one_dead_letter_as_it_came_with_a_reason_of_the_list(bad: Bad) -> None:
+    lanes = parse_lanes(tomllib.loads(LANES))
+    rules = Rules("account", lanes, RequestLimits(BODY_BYTES_MAX), "results", "dead", lanes.topics("results"))
+    gathered = Gathering(rules, NOW)
+    gathered.sort(SOURCE, [Record(bad.value, 7, headers=bad.headers)])
+    letter = only(gathered)
+    assert letter.lines == [bad.value or b""]
+    ((code, sentence),) = letter.manifest.reasons
+    assert code == bad.code
+    assert says(code, sentence)
+    assert (letter.manifest.headers, letter.manifest.keys) == ([list(bad.headers)], [b"key"])
+
+
+def test_every_reason_has_a_message_that_meets_it() -> None:
+    assert {bad.code for bad in BAD.values()} | set(LATER.values()) == set(REASONS)

@@ -9,14 +9,12 @@ from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
 from penstock.core.result import (
     DEAD_LETTER_VALUE_BYTES,
-    HEADERS_BYTES_MAX,
     dead_letter_headers,
     error_value,
     original_line,
     passed,
     result_headers,
     result_value,
-    sent_line,
     truncated,
 )
 from tests.unit.core.test_chunk import TOPIC_ID, manifest_of
@@ -73,21 +71,12 @@ def test_an_error_of_ours_has_the_shape_of_the_providers(custom_id: str, code: s
 def test_a_request_that_comes_back_could_be_sent_again(body: bytes) -> None:
     (line,) = wire_lines(new_id(), "/v1/responses", [body])
     again = original_line(line, 'my "id"')
-    assert again == sent_line('my "id"', "/v1/responses", body)
     assert again == b'{"custom_id":"my \\"id\\"","method":"POST","url":"/v1/responses","body":%b}' % body
 
 
 def test_headers_for_tracing_and_those_of_the_producer_pass() -> None:
     headers = [("traceparent", b"1"), ("x-mine", None), ("tenant", b"n"), ("secret", b"s"), ("X-Mine", b"2")]
     assert passed(headers) == [("traceparent", b"1"), ("x-mine", None), ("tenant", b"n")]
-
-
-@given(st.lists(st.tuples(st.just("x-a"), st.none() | st.sampled_from([b"", b"v" * 1000, b"v" * 9000]))))
-@settings(deadline=None)
-def test_headers_that_pass_have_a_bound_and_are_the_first_ones(headers: list[tuple[str, bytes | None]]) -> None:
-    kept = passed(headers)
-    assert kept == headers[: len(kept)]
-    assert sum(len(name) + len(value or b"") for name, value in kept) <= HEADERS_BYTES_MAX
 
 
 def test_a_result_names_its_message_and_its_batch() -> None:

@@ -1,0 +1,135 @@
+"""What producers may send: each odd body reaches the provider as it is, each bad message comes back as it was."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from hashlib import sha256
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from penstock.core.jsonl import one_line
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from tests.support.bad_messages import BAD, BODY_BYTES_MAX, LANES, URL, says
+from tests.support.bridge import WAIT_SECONDS, Bridge, open_bridge
+from tests.support.conversation import Conversation
+from tests.support.odd_bodies import BODIES, LONG
+from tests.support.request import line
+from tests.support.stack import TopicFactory
+
+PARTITIONS = 1000
+PRETTY = b'{\r\n\t"model" : "m",\n  "input" : "a\\nb"\n}'
+STRICT = ("half a surrogate pair", "a swapped surrogate pair", "a number beyond any float", LONG)
+"""Bodies that the simulator refuses, as strict providers do."""
+PLAIN = {"pretty": PRETTY, **{name: body for name, body in BODIES.items() if name not in STRICT}}
+THEIRS = [("private", b"\xfe\x00"), ("x-none", b"")]
+
+
+@pytest.fixture(scope="module")
+async def talk(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Conversation]:
+    folder = tmp_path_factory.mktemp("messages")
+    async with (
+        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES) as bridge,
+        bridge.service(intake_body_bytes_max=BODY_BYTES_MAX) as service,
+    ):
+        yield Conversation(bridge, service)
+
+
+def small(custom_id: str) -> dict[str, object]:
+    """A request of the model that the lanes file allows."""
+    return line(custom_id, URL, "m", input=custom_id)
+
+
+def written(custom_id: str, body: bytes, url: str) -> bytes:
+    """A request with exactly this body."""
+    return b'{"custom_id":"%b","url":"%b","body":%b}' % (custom_id.encode(), url.encode(), body)
+
+
+async def test_every_bad_message_comes_back_once_as_it_was_with_its_code_and_the_mend(talk: Conversation) -> None:
+    bridge, sent = talk.bridge, {}
+    for name, bad in BAD.items():
+        headers = [*bad.headers, *THEIRS]
+        [(_, offset)] = await bridge.produce([bad.value], key=name.encode(), headers=headers)
+        sent[str(offset)] = name
+    letters = await bridge.dead_letters(len(BAD))
+    assert sorted(each.header("penstock.origin.offset") for each in letters) == sorted(sent)
+    for letter in letters:
+        name = sent[letter.header("penstock.origin.offset")]
+        bad = BAD[name]
+        assert (letter.key, letter.value or b"") == (name.encode(), bad.value or b"")
+        assert letter.headers.items() >= dict([*bad.headers, *THEIRS]).items()
+        assert letter.header("penstock.error.code") == bad.code, name
+        assert says(bad.code, letter.header("penstock.error.reason"))
+    await talk.check()
+
+
+async def test_every_odd_body_reaches_the_provider_byte_for_byte(talk: Conversation) -> None:
+    await talk.bridge.produce([written(name, body, URL) for name, body in PLAIN.items()])
+    await talk.answers(list(PLAIN))
+    executed = {each["body_sha256"] for each in talk.bridge.simulator.journal() if each["event"] == "request.executed"}
+    assert [name for name, body in PLAIN.items() if sha256(one_line(body)).hexdigest() not in executed] == []
+    await talk.check()
+
+
+async def test_a_custom_id_that_two_producers_chose_has_two_answers(talk: Conversation) -> None:
+    first, second = small("chosen twice"), {**small("chosen twice"), "body": {"model": "m", "input": "another"}}
+    offsets = {str(offset) for _, offset in await talk.bridge.produce([first, second])}
+    await talk.ask([small("after them")])
+    found = [each for each in talk.bridge.reader.received[talk.bridge.result_topic] if each.custom_id == "chosen twice"]
+    assert {each.header("penstock-result-id").rpartition("/")[2] for each in found} == offsets
+    assert len({each.json["response"]["request_id"] for each in found}) == len(found) == 2
+    await talk.check()
+
+
+async def test_topics_may_be_compressed_with_any_of_kafkas_codecs(talk: Conversation) -> None:
+    bridge, codecs = talk.bridge, ("zstd", "lz4", "snappy", "gzip")
+    for codec in codecs:
+        async with AIOKafkaProducer(
+            bootstrap_servers=bridge.kafka.bootstrap_servers, compression_type=codec, linger_ms=50
+        ) as producer:
+            values = [written(f"{codec}-{n}", b'{"model":"m"}', URL) for n in (0, 1)]
+            await asyncio.gather(*[await producer.send(bridge.requests, value) for value in values])
+    await talk.answers([f"{codec}-{n}" for codec in codecs for n in (0, 1)])
+    await talk.check()
+
+
+async def test_what_a_transactional_producer_aborted_is_never_read_and_its_gaps_are_passed_over(
+    talk: Conversation,
+) -> None:
+    bridge = talk.bridge
+    async with AIOKafkaProducer(
+        bootstrap_servers=bridge.kafka.bootstrap_servers, transactional_id=f"theirs-{bridge.deployment}"
+    ) as producer:
+        for n in range(4):
+            await producer.begin_transaction()
+            await producer.send_and_wait(bridge.requests, written(f"in transaction {n}", b'{"model":"m"}', URL))
+            await (producer.abort_transaction() if n % 2 else producer.commit_transaction())
+    await talk.ask([small("after all transactions")])
+    await talk.answers(["in transaction 0", "in transaction 2"])
+    seen = {each.custom_id for each in bridge.reader.received[bridge.result_topic]}
+    assert not seen & {"in transaction 1", "in transaction 3"}
+    await talk.check()
+
+
+async def test_a_thousand_partitions_are_read_by_one_replica(bridge: Bridge, topic: TopicFactory) -> None:
+    bridge.requests = await topic("wide", partitions=PARTITIONS)
+    async with bridge.service() as service:
+        await service.reached("penstock_partitions_assigned", PARTITIONS)
+        for partition in range(0, PARTITIONS, 10):
+            await bridge.produce([small(f"of-{partition}")], partition=partition)
+        await bridge.results(PARTITIONS // 10)
+        await bridge.check()
+
+
+async def test_what_a_strict_provider_refuses_is_sent_byte_for_byte_all_the_same(talk: Conversation) -> None:
+    """The last of the conversation: their lanes halt."""
+    strict = {name: BODIES[name] for name in STRICT if name != LONG}
+    await talk.bridge.produce([written(each, BODIES[each], "/v1/completions") for each in strict])
+    async with asyncio.timeout(WAIT_SECONDS), talk.bridge.simulator.client() as client:
+        sent = b""
+        while not all(b'"body":' + body + b"}\n" in sent for body in strict.values()):
+            await asyncio.sleep(0.1)
+            files = [each.id async for each in client.files.list(purpose="batch")]
+            sent = b"".join([await (await client.files.content(each)).aread() for each in files])
