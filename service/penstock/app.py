@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import structlog
+from starlette.applications import Starlette
 
 from penstock import __version__
 from penstock.composition import Composition, bind
@@ -26,6 +27,9 @@ from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
+
+WEBHOOK_CONNECTIONS_MAX = 64
+"""Anybody may reach the receiver: so many connections at a time, each read for seconds and bounded in bytes."""
 
 STAGES = ("intake", "seal", "submit", "poll", "collect", "publish", "janitor")
 """What `--stages` takes. Collecting and publishing share the spool and go together."""
@@ -58,7 +62,8 @@ class Service:
         self.handle_signals()
         asyncio.get_running_loop().set_exception_handler(unawaited)
         async with AsyncExitStack() as stack:
-            http = HttpServer(self.settings.http, application(self.not_live, self.not_ready, self.degraded))
+            pages = application(self.not_live, self.not_ready, self.degraded)
+            http = HttpServer(self.settings.http.host, self.settings.http.port, pages)
             port = await http.start()
             stack.push_async_callback(http.stop)
             database = await stack.enter_async_context(opened(self.settings))
@@ -70,14 +75,26 @@ class Service:
             client = ProviderClient(self.settings.provider)
             stack.push_async_callback(client.close)
             keeper = LeaseKeeper(self.stop_keeper, LeaseStore(database, self.replica, self.settings.lease.seconds))
-            parts = Composition(
+            composition = Composition(
                 self.settings, lanes, bound, self.replica, self.drain, database, spool, client, keeper
-            ).stages(self.stages)
+            )
+            parts = composition.stages(self.stages)
+            await self.receive_webhooks(composition.webhooks(), stack)
             metrics.build_info.labels(__version__, self.settings.deployment).set(1)
             log.info("service.started", replica=str(self.replica), stages=sorted(self.stages), port=port)
             self.started = True
             await self.run_stages(parts, keeper)
             log.info("service.stopped", replica=str(self.replica))
+
+    async def receive_webhooks(self, app: Starlette, stack: AsyncExitStack) -> None:
+        """Listen for webhooks, if there is a port for them."""
+        settings = self.settings.webhook
+        if settings.port is None:
+            return
+        settings.read_secret()  # what is missing is told now
+        server = HttpServer(settings.host, settings.port, app, WEBHOOK_CONNECTIONS_MAX)
+        log.info("webhooks.received", port=await server.start())
+        stack.push_async_callback(server.stop)
 
     async def run_stages(self, parts: Sequence[Stage], keeper: LeaseKeeper) -> None:
         """Run the stages to the end of the drain; leases are renewed until the last of them has stopped."""

@@ -5,10 +5,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from starlette.applications import Starlette
+
 from penstock.core.errors import ConfigurationError
 from penstock.core.gathering import Rules
 from penstock.core.lane import LaneKey, Lanes
 from penstock.core.request import RequestLimits
+from penstock.http.webhook import webhook_application
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.batch_row import ChunkReader
@@ -21,8 +24,10 @@ from penstock.postgres.janitor_store import JanitorStore
 from penstock.postgres.poller_store import PollerStore
 from penstock.postgres.publisher_store import PublisherStore
 from penstock.postgres.submitter_store import SubmitterStore
+from penstock.postgres.webhook_store import WebhookStore
 from penstock.postgres.window_store import WindowStore
 from penstock.provider.client import ProviderClient
+from penstock.provider.webhook import WebhookReader
 from penstock.settings import Settings
 from penstock.spool import Spool
 from penstock.stages.census import Census
@@ -226,7 +231,14 @@ class Composition:
             self.client,
             self.keeper,
             self.lane_label,
+            hints=self.settings.webhook.port is not None,
         )
+
+    def webhooks(self) -> Starlette:
+        """The provider's hints that batches have ended."""
+        reader = WebhookReader(self.settings.webhook, self.client)
+        store = WebhookStore(self.database, self.settings.provider.account)
+        return webhook_application(reader.read, store.note)
 
     def publisher(self) -> Publisher:
         """Finished batches to results."""

@@ -18,6 +18,10 @@ from penstock.core.lane import Lanes, parse_lanes
 PREFIX = "PENSTOCK_"
 
 
+HINTED = {"interval_seconds": 60.0, "interval_max_seconds": 600.0}
+"""How rarely the poller looks by itself when webhooks tell it."""
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses names it does not know."""
 
@@ -125,6 +129,36 @@ class ProviderSettings(Section):
         return read_secret(self.api_key, self.api_key_file)
 
 
+class WebhookSettings(Section):
+    """The provider's webhooks. They hint at what polling would find; with them polling is slow."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - they come from outside
+    port: int | None = Field(
+        None, ge=0, le=65535, description="Port that receives them, at `/webhooks`; off without. 0 takes a free one."
+    )
+    secret: SecretStr | None = Field(None, description="The secret that signs them, `whsec_...`.")
+    secret_file: Path | None = Field(None, description="File that holds the secret; read for each webhook.")
+
+    @model_validator(mode="after")
+    def require_secret(self) -> Self:
+        """What cannot be proven is not received."""
+        if self.port is not None and self.secret is None and self.secret_file is None:
+            raise ValueError(f"{PREFIX}WEBHOOK_PORT needs {PREFIX}WEBHOOK_SECRET or {PREFIX}WEBHOOK_SECRET_FILE")
+        return self
+
+    def read_secret(self) -> str:
+        """The secret as it is now.
+
+        Raises:
+            ConfigurationError: there is none: anybody could sign with an empty one.
+            OSError: the file cannot be read.
+        """
+        secret = read_secret(self.secret, self.secret_file) or ""
+        if not secret.removeprefix("whsec_"):
+            raise ConfigurationError(f"{PREFIX}WEBHOOK_SECRET is not set; it takes the webhook's whsec_... secret")
+        return secret
+
+
 class IntakeSettings(Section):
     """Gatherings of polls and the backlog."""
 
@@ -154,8 +188,12 @@ class SubmitterSettings(Section):
 class PollerSettings(Section):
     """Watching batches."""
 
-    interval_seconds: float = Field(5.0, gt=0, description="Shortest time between two rounds.")
-    interval_max_seconds: float = Field(60.0, gt=0, description="Longest time between two rounds.")
+    interval_seconds: float = Field(
+        5.0, gt=0, description="Shortest time between two rounds; with webhooks 60 by default."
+    )
+    interval_max_seconds: float = Field(
+        60.0, gt=0, description="Longest time between two rounds; with webhooks 600 by default."
+    )
     stuck_grace_seconds: float = Field(3600.0, ge=0, description="Past its expiry a batch is cancelled after this.")
     cancel_grace_seconds: float = Field(1800.0, ge=0, description="A cancelled batch that never ends is given up.")
 
@@ -234,6 +272,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     postgres: PostgresSettings = PostgresSettings()
     provider: ProviderSettings = ProviderSettings()
+    webhook: WebhookSettings = WebhookSettings()
     intake: IntakeSettings = IntakeSettings()
     submitter: SubmitterSettings = SubmitterSettings()
     poller: PollerSettings = PollerSettings()
@@ -243,6 +282,14 @@ class Settings(BaseSettings):
     lease: LeaseSettings = LeaseSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def slow_down(cls, values: Any) -> Any:
+        """With webhooks, poll rarely unless told otherwise."""
+        if dict(values.get("webhook", {})).get("port") is None:
+            return values
+        return {**values, "poller": {**HINTED, **dict(values.get("poller", {}))}}
 
     @model_validator(mode="after")
     def check_together(self) -> Self:

@@ -95,6 +95,11 @@ CLEANED = """
     SELECT count(*) FROM batch
     WHERE state = 'published' AND (files_removed_at IS NULL OR ledger_cleared_at IS NULL)
 """
+HINTS = """
+    INSERT INTO webhook (account, id, provider_batch_id)
+    SELECT 'default', gen_random_uuid(), provider_batch_id FROM batch WHERE provider_open
+"""
+"""Webhooks as they come to any replica, many times."""
 SMALL_RING = "UPDATE ring SET turns = 3"
 
 
@@ -197,6 +202,7 @@ SCENARIOS = {
         settings={"publisher_file_gone_seconds": 0},
         arms="collector.decide=after:lose",
     ),
+    "hinted": Scenario(settings={"webhook_port": 0, "webhook_secret": "whsec_c2VjcmV0"}, nudges=[HINTS]),
     "drained": Scenario(drains=True),
     "poisoned": Scenario(
         dead=0,
@@ -238,6 +244,7 @@ OTHERS = {
     "lost": ("collector.revise",),
     "poisoned": ("intake.halt_partition", "intake.poll_one"),
     "parked": ("publisher.park",),
+    "hinted": ("poller.take_hints",),
     "drained": ("intake.leave",),
 }
 ONCE_ONLY = {("intake.ensure_positions", "lose"): "a first position that is written is never written again"}

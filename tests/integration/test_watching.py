@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 import penstock.provider.client
+from penstock.core.batch import Hint
 from penstock.core.errors import ProviderError, ProviderUnavailable
 from penstock.core.lane import Lanes
 from penstock.postgres.batch_row import ChunkReader
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.poller_store import PollerStore
+from penstock.postgres.webhook_store import WebhookStore
 from penstock.settings import PollerSettings, SpoolSettings
 from penstock.spool import Spool
 from penstock.stages.collector import Collector
@@ -36,11 +38,56 @@ async def account(database: str, tmp_path: Path) -> AsyncIterator[Account]:
         yield opened
 
 
-def poller(account: Account) -> Poller:
+def poller(account: Account, *, hints: bool = False) -> Poller:
     drain = asyncio.Event()
     keeper = LeaseKeeper(drain, LeaseStore(account.pool, uuid.uuid4(), 60.0))
     settings = PollerSettings(stuck_grace_seconds=0, cancel_grace_seconds=1)
-    return Poller(drain, settings, ACCOUNT, PollerStore(account.pool), account.client, keeper, lambda _: "other")
+    store = PollerStore(account.pool)
+    return Poller(drain, settings, ACCOUNT, store, account.client, keeper, lambda _: "other", hints=hints)
+
+
+async def hint(account: Account, provider_batch_id: str) -> None:
+    """Tell of a batch, as a webhook does."""
+    await WebhookStore(account.pool, ACCOUNT).note(Hint(f"wh_{provider_batch_id}", provider_batch_id))
+
+
+async def test_a_hint_that_came_before_its_batch_was_noted_is_not_lost(account: Account) -> None:
+    watching = poller(account, hints=True)
+    await watching.round()
+    batch_id, _ = await account.announce()
+    made = await account.create(batch_id)
+    await reach(account.sdk, made.id)
+    await hint(account, made.id)
+    await watching.round()
+    submitted = {"state": "submitted", "provider_batch_id": made.id, "provider_status": made.status}
+    await account.set(batch_id, **submitted, provider_open=True, submitted_at=datetime.now(UTC))
+    await watching.round()
+    assert (await account.row(batch_id))["state"] == "ended"
+
+
+async def test_a_hint_whose_look_fails_is_made_up_for_by_the_next_round(account: Account) -> None:
+    watching = poller(account, hints=True)
+    await watching.round()
+    batch_id, provider_batch_id = await account.submit()
+    await reach(account.sdk, provider_batch_id)
+    await hint(account, provider_batch_id)
+    await account.simulator.faults([{"operation": "batches.retrieve", "times": 1, "http": {"status": 400}}])
+    await watching.guarded_round()
+    assert (await account.row(batch_id))["state"] == "submitted"
+    await watching.round()
+    assert (await account.row(batch_id))["state"] == "ended"
+
+
+async def test_between_two_rounds_only_hints_are_followed(account: Account) -> None:
+    watching = poller(account, hints=True)
+    await watching.round()
+    told, untold = [await account.submit() for _ in range(2)]
+    for _, provider_batch_id in (told, untold):
+        await reach(account.sdk, provider_batch_id)
+    await hint(account, told[1])
+    assert await watching.round() <= 1.0
+    states = [(await account.row(batch_id))["state"] for batch_id, _ in (told, untold)]
+    assert states == ["ended", "submitted"]
 
 
 @pytest.mark.defence("missing_is_no_status")

@@ -47,7 +47,7 @@ POLLED = {
         "claimable_batch": "30",
         "count_creates": f"'{ACCOUNT}'",
     },
-    "poller": {"watched_batches": f"'{ACCOUNT}'"},
+    "poller": {"watched_batches": f"'{ACCOUNT}'", "take_hints": f"'{ACCOUNT}'"},
     "publisher": {
         "slots_with_work": "86400",
         "slot_batches": "3",

@@ -24,7 +24,7 @@ from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
 from penstock.postgres.preflight_store import PreflightStore
 from penstock.provider.client import ProviderClient
-from penstock.settings import PREFIX, Settings, SpoolSettings, variable
+from penstock.settings import PREFIX, Settings, SpoolSettings, WebhookSettings, variable
 
 SECONDS = 20.0
 POSTGRES_MIN = 14
@@ -99,6 +99,8 @@ class Preflight:
             await asyncio.to_thread(self.check_spool, settings.spool)
         if "provider" not in wrong:
             await self.check_provider(settings)
+        if settings.webhook.port is not None:
+            self.check_webhook(settings.webhook)
 
     def read_settings(self) -> tuple[Settings | None, frozenset[str]]:
         """The settings, with defaults for the sections that are wrong, and the names of those."""
@@ -118,6 +120,15 @@ class Preflight:
                 if not wrong:
                     self.ok("settings", "every variable is valid")
                 return settings, frozenset(wrong)
+
+    def check_webhook(self, settings: WebhookSettings) -> None:
+        """The secret without which no webhook is believed."""
+        try:
+            settings.read_secret()
+        except (ConfigurationError, OSError) as error:
+            self.problem("webhook", str(error), "put the secret of the provider's webhook there")
+        else:
+            self.ok("webhook", f"the secret is there; webhooks come to port {settings.port}, polling is slow")
 
     def check_variables(self) -> None:
         """Variables that begin like ours and are none of ours: most likely a slip of the pen."""

@@ -160,6 +160,14 @@ def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """What a webhook is taken for: a batch may have ended. Both ids are the provider's."""
+
+    webhook_id: str
+    provider_batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """An answer given to every position of a batch without the provider."""
 

@@ -5,6 +5,7 @@ PenstockError
 ├── RejectedMessage         the message becomes a dead letter
 ├── UnknownFormat           stored by a newer version: leave it alone, report it
 ├── Unreadable              a partition's records cannot be decoded: halt that partition
+├── WebhookRefused          not the provider's, or not of now: refuse it, count it
 ├── Superseded              somebody else won (lease, epoch, position): drop the work, start again
 ├── Halted                  data is at risk: this one thing stops, loudly, until an operator resumes it
 └── ProviderError           mapped once at the provider's boundary
@@ -53,6 +54,18 @@ class UnknownFormat(PenstockError):
 
 class Unreadable(PenstockError):
     """Records that no client can decode: a corrupt batch, a missing codec, a header's name that is not UTF-8."""
+
+
+class WebhookRefused(PenstockError):
+    """A webhook that is not taken.
+
+    Args:
+        outcome: why, a metric label: `forged`, or `untimely` when its timestamp is not of these minutes.
+    """
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
 
 
 class Superseded(PenstockError):

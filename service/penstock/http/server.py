@@ -1,4 +1,4 @@
-"""`/metrics`, `/livez` and `/readyz` on one port."""
+"""`/metrics`, `/livez` and `/readyz` on one port, and the server of every port."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -9,8 +9,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-
-from penstock.settings import HttpSettings
 
 Health = Callable[[], Mapping[str, str]]
 """Problems by what has them; empty when all is well."""
@@ -47,11 +45,24 @@ def application(live: Health, ready: Health, degraded: Health) -> Starlette:
 
 
 class HttpServer:
-    """uvicorn inside the service's own loop; signals are the service's business, not uvicorn's."""
+    """uvicorn inside the service's own loop; signals are the service's business, not uvicorn's.
 
-    def __init__(self, settings: HttpSettings, app: Starlette) -> None:
+    Args:
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        app: what is served.
+        connections_max: more at a time are answered 503.
+    """
+
+    def __init__(self, host: str, port: int, app: Starlette, connections_max: int | None = None) -> None:
         self.config = uvicorn.Config(
-            app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off"
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=connections_max,
         )
         self.server = uvicorn.Server(self.config)
         self.task: asyncio.Task[None] | None = None

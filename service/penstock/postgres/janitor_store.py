@@ -209,4 +209,5 @@ class JanitorStore:
             await connection.execute("delete_batches", history_seconds)
             await connection.execute("close_lanes")
             await connection.execute("delete_replicas")
+            await connection.execute("delete_webhooks")
             await connection.execute("unpark")

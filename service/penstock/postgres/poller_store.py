@@ -63,6 +63,14 @@ class PollerStore:
             for row in await self.database.fetch("watched_batches", account)
         ]
 
+    @failpoint("poller.take_hints")
+    async def take_hints(self, account: str) -> set[str]:
+        """The open batches, by the provider's id, that webhooks have hinted at since the last time.
+
+        A webhook that was faster than the note of its batch's id waits for it.
+        """
+        return {row["provider_batch_id"] for row in await self.database.fetch("take_hints", account)}
+
     @failpoint("poller.record")
     async def record(self, lease: Held, sightings: Sequence[Sighting]) -> set[uuid.UUID]:
         """Store statuses that moved; a terminal one ends the batch and releases its tokens (S3).

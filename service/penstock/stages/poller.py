@@ -27,6 +27,8 @@ FAILURES_PER_ROUND = 3
 """One batch that cannot be retrieved keeps no other from being seen; more of them are an outage."""
 AGE_SHARE = 1 / 20
 """A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
+HINT_SECONDS = 1.0
+"""Hints of webhooks are asked for this often; the webhook may have come to any replica."""
 ACCOUNT_GRACE_SECONDS = 86_400.0
 """An operator has a day to mend a key with which every batch is 404, before what is overdue goes again."""
 CLOCKS_APART = timedelta(minutes=10)
@@ -46,6 +48,8 @@ class Poller(Stage):
         client: ProviderClient,
         keeper: LeaseKeeper,
         lane_label: Callable[[LaneKey], str],
+        *,
+        hints: bool = False,
     ) -> None:
         super().__init__(drain)
         self.settings = settings
@@ -54,22 +58,44 @@ class Poller(Stage):
         self.client = client
         self.keeper = keeper
         self.lane_label = lane_label
+        self.hints = hints
+        self.due_at = 0.0
         self.lease: Lease | None = None
         self.unknown_statuses: set[str] = set()
         self.asked_at: dict[str, float] = {}
 
     async def round(self) -> float:
-        """See or retrieve every open batch once."""
+        """Watch when it is time; until then follow the hints of webhooks, if there are any."""
         self.lease = await self.keeper.standing(f"poller/{self.account}", self.lease)
         if self.lease is None:
+            self.due_at = 0.0
             return self.keeper.store.seconds * STANDBY_SHARE
+        if self.hints and time.monotonic() < self.due_at:
+            await self.follow_hints(self.lease)
+        else:
+            self.due_at = await self.watch(self.lease) + time.monotonic()
+        pause = max(0.0, self.due_at - time.monotonic())
+        return min(pause, HINT_SECONDS) if self.hints else pause
+
+    async def follow_hints(self, lease: Lease) -> None:
+        """Look at the batches that webhooks hint at; what fails here is looked at with all others, next."""
+        hinted = await self.store.take_hints(self.account)
+        if hinted:
+            due_at, self.due_at = self.due_at, 0.0
+            watched = [each for each in await self.store.watched(self.account) if each.provider_batch_id in hinted]
+            if watched:
+                await self.record(lease, watched, await self.look(lease, watched))
+            self.due_at = due_at
+
+    async def watch(self, lease: Lease) -> float:
+        """See or retrieve every open batch once; returns the seconds until the next time."""
         watched = await self.store.watched(self.account)
         if not watched:
             return self.settings.interval_seconds
         ids = {each.provider_batch_id for each in watched}
         self.asked_at = {each: at for each, at in self.asked_at.items() if each in ids}
         try:
-            seen = await self.look(self.lease, watched)
+            seen = await self.look(lease, watched)
         except ProviderDenied as error:
             metrics.account_halted.labels(self.account).set(1)
             log.error(  # noqa: TRY400 - the provider's words say it all
@@ -79,12 +105,12 @@ class Poller(Stage):
         metrics.account_halted.labels(self.account).set(not seen)
         if not seen:
             log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
-        await self.record(self.lease, watched, seen)
+        await self.record(lease, watched, seen)
         for each in watched:
             status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
             if not is_terminal(status) and each.overdue_seconds > self.settings.stuck_grace_seconds:
                 try:
-                    await self.unstick(self.lease, each, account_answers=bool(seen))
+                    await self.unstick(lease, each, account_answers=bool(seen))
                 except ProviderError as error:
                     log.warning("batch.unstick_failed", batch=str(each.id), error=str(error))
         youngest = min(each.age_seconds for each in watched)

@@ -82,6 +82,12 @@ tokens_unpriced = Counter("penstock_tokens_unpriced_total", "Tokens of models wi
 # Provider, Kafka, Postgres
 provider_calls = Counter("penstock_provider_calls_total", "Calls to the provider.", ["operation", "status"])
 provider_call_seconds = Histogram("penstock_provider_call_seconds", "Duration of calls.", ["operation"], buckets=CALLS)
+webhooks = Counter(
+    "penstock_webhooks_total",
+    "Webhooks received: accepted, repeated, ignored (not of a batch), lost (to be sent again), or refused as forged,"
+    " untimely, too_large or broken.",
+    ["outcome"],
+)
 account_halted = Gauge("penstock_account_halted", "1 while the provider refuses the account's key.", ["account"])
 leases_lost = Counter("penstock_leases_lost_total", "Leases that another replica took or that ran out.", ["kind"])
 producers_fenced = Counter("penstock_producers_fenced_total", "Producers replaced after a failure or a fence.")

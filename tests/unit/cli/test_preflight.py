@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.preflight import Level, Preflight, file_system, setting_names
-from penstock.settings import Settings, SpoolSettings
+from penstock.settings import Settings, SpoolSettings, WebhookSettings
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,19 @@ def test_a_spool_that_can_be_written_is_left_empty(tmp_path: Path) -> None:
     preflight.check_spool(SpoolSettings(folder=tmp_path / "spool", upload_bytes_max=1024, download_bytes_max=1024))
     assert preflight.passed
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_receiver_of_webhooks_needs_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PENSTOCK_WEBHOOK_PORT", "8081")
+    preflight = Preflight()
+    _, wrong = preflight.read_settings()
+    assert wrong == {"webhook"}
+    assert "PENSTOCK_WEBHOOK_SECRET" in problems(preflight)[0]
+    for secret, passed in ((tmp_path / "missing", False), (tmp_path / "secret", True)):
+        (tmp_path / "secret").write_text("whsec_c2VjcmV0\n")
+        preflight = Preflight()
+        preflight.check_webhook(WebhookSettings(port=8081, secret_file=secret))
+        assert preflight.passed == passed
 
 
 def test_a_spool_in_memory_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

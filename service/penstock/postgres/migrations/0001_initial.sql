@@ -197,6 +197,18 @@ CREATE INDEX intent_recent ON intent (account, intended_at);
 CREATE INDEX intent_batch ON intent (batch_id);
 CREATE INDEX intent_doubt ON intent (intended_at) WHERE settled_at IS NULL;
 
+-- Webhooks of the last minutes: a hint for the poller until it is taken, and the proof that one came before.
+CREATE TABLE webhook (
+    account text NOT NULL,
+    id text NOT NULL,
+    provider_batch_id text NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    taken_at timestamptz,
+    PRIMARY KEY (account, id)
+);
+CREATE INDEX webhook_new ON webhook (account) WHERE taken_at IS NULL;
+CREATE INDEX webhook_received ON webhook (received_at);
+
 CREATE TABLE reservation (
     batch_id uuid PRIMARY KEY,
     account text NOT NULL,

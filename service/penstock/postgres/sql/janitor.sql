@@ -53,3 +53,6 @@ WHERE l.closed_at IS NULL AND l.halted_reason IS NULL AND l.account <> ''
 
 -- name: delete_replicas
 DELETE FROM replica WHERE seen_at < clock_timestamp() - interval '1 day';
+
+-- name: delete_webhooks
+DELETE FROM webhook WHERE received_at < statement_timestamp() - interval '15 minutes';

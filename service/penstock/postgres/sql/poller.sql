@@ -34,3 +34,9 @@ WHERE id = $1 AND provider_open AND cancel_requested_at IS NULL;
 -- name: abandon
 UPDATE batch SET state = 'ended', abandoned_at = clock_timestamp(), ended_at = clock_timestamp()
 WHERE id = $1 AND state = 'submitted';
+
+-- name: take_hints
+UPDATE webhook AS w SET taken_at = clock_timestamp()
+FROM batch AS b
+WHERE w.account = $1 AND w.taken_at IS NULL AND b.provider_batch_id = w.provider_batch_id AND b.provider_open
+RETURNING w.provider_batch_id;

@@ -1,0 +1,24 @@
+import pytest
+
+from penstock.core.errors import ConfigurationError
+from penstock.settings import load_settings
+
+
+def pace() -> tuple[float, float]:
+    settings = load_settings()
+    return settings.poller.interval_seconds, settings.poller.interval_max_seconds
+
+
+def test_with_webhooks_polling_is_slow_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_WEBHOOK_SECRET", "whsec_c2VjcmV0")
+    assert pace() == (5, 60)
+    monkeypatch.setenv("PENSTOCK_WEBHOOK_PORT", "8081")
+    assert pace() == (60, 600)
+    monkeypatch.setenv("PENSTOCK_POLLER_INTERVAL_SECONDS", "7")
+    assert pace() == (7, 600)
+
+
+def test_a_receiver_of_webhooks_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_WEBHOOK_PORT", "8081")
+    with pytest.raises(ConfigurationError, match="PENSTOCK_WEBHOOK_SECRET"):
+        load_settings()
