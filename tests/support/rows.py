@@ -32,7 +32,7 @@ ROOMY = WindowLimits(requests=50_000, bytes=200_000_000, inputs=50_000, tokens=N
 async def opened(dsn: str, *, connections_max: int = 4, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[Database]:
     """A pool of connections, as a replica has it."""
     settings = PostgresSettings(dsn=SecretStr(dsn), connections_max=connections_max)
-    database = Database(settings, "test", idle_seconds)
+    database = Database(settings, "penstock-test", idle_seconds)
     await database.open()
     try:
         yield database

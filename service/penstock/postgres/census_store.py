@@ -45,8 +45,13 @@ class CensusStore:
 
     @failpoint("census.heartbeat")
     async def heartbeat(self, replica: uuid.UUID, generation: int, lanes_sha256: bytes) -> tuple[int, int]:
-        """Say that this replica lives; returns the newest live generation and how many configurations there are."""
+        """Say that this replica lives; returns the newest live generation and how many configurations there are.
+
+        Replicas that fell asleep amid a statement lose their connections, and with them their locks: to the server such
+        a transaction is not idle, so that its own limit does not end it (B1).
+        """
         async with self.database.transaction() as connection:
+            await connection.value("end_sleepers", self.database.idle_seconds)
             await connection.execute("heartbeat", replica, generation, lanes_sha256)
             row = await connection.row("live_generations")
             return (row["newest"], row["variants"]) if row else (generation, 1)

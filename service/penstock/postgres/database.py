@@ -81,6 +81,7 @@ class Database:
 
     def __init__(self, settings: PostgresSettings, application: str, idle_seconds: float = IDLE_SECONDS) -> None:
         self.settings = settings
+        self.idle_seconds = idle_seconds
         self.session = {
             "application_name": application,
             "idle_in_transaction_session_timeout": str(int(idle_seconds * 1000)),

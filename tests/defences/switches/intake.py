@@ -115,6 +115,12 @@ def idle_limit(patch: Patch) -> None:
     patch.setattr(Database, "connect", patient)
 
 
+@defence("B1", 4)
+def sleepers_end(patch: Patch) -> None:
+    """What sleeps amid a statement keeps its locks."""
+    reword(patch, "end_sleepers", ("pg_terminate_backend(pid)", "pid"))
+
+
 @defence("I4", 6)
 def no_silent_reset(patch: Patch) -> None:
     """A position that is out of range is reset to where the topic begins."""

@@ -1,3 +1,10 @@
+-- name: end_sleepers
+SELECT count(pg_terminate_backend(pid))
+FROM pg_stat_activity
+WHERE application_name = current_setting('application_name') AND application_name LIKE 'penstock-%'
+    AND datname = current_database() AND state = 'active' AND wait_event IN ('ClientRead', 'ClientWrite')
+    AND state_change < clock_timestamp() - make_interval(secs => $1);
+
 -- name: heartbeat
 INSERT INTO replica (id, generation, lanes_sha256) VALUES ($1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp();
