@@ -91,7 +91,8 @@ class Execution:
             for file in (output, error):
                 file.flush()
                 os.fsync(file.fileno())
-        self.executed.output, self.executed.error = (kept_unless_empty(path) for path in paths)
+        keep = kept if self.batch.outcome.empty_files else kept_unless_empty
+        self.executed.output, self.executed.error = (keep(path) for path in paths)
         return self.executed
 
     def scan(self) -> Fates:
@@ -155,6 +156,11 @@ class Execution:
         line_id = "batch_req_" + name(self.seed, self.batch.id, custom_id)
         file.write(encode({"id": line_id, "custom_id": custom_id, "response": response, "error": error}))
         file.write(b"\n")
+
+
+def kept(path: Path) -> Path | None:
+    """The path of a file, whatever is in it."""
+    return path
 
 
 def kept_unless_empty(path: Path) -> Path | None:

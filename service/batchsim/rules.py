@@ -111,7 +111,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     (default: by elapsed time when a client cancels it or its window ends, else a half). `stuck` is a status it never
     leaves by itself. `seconds` replace the configured delays. `show` replaces fields of the batch object, by status or
     for all statuses ("*"). `vanished` files exist in the batch object only. `reordered` shows the output's lines in
-    another order from its second download on.
+    another order from its second download on. `empty_files` are there where others have a null id.
     """
 
     end: Literal["completed", "expired", "cancelled", "failed"] = "completed"
@@ -123,6 +123,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     show: dict[str, dict[str, Any]] = {}
     vanished: tuple[Literal["output", "error"], ...] = ()
     reordered: bool = False
+    empty_files: bool = False
 
     def __post_init__(self) -> None:
         if (self.end == "failed") != (self.failure is not None):

@@ -10,10 +10,20 @@ from openai import APIStatusError, AsyncOpenAI, BadRequestError, OpenAIError, Ra
 
 from tests.support.manual import outcomes
 from tests.support.receiver import SECRET
-from tests.support.simulator import Simulator, chat_lines, create_batch, reach, result_lines, run_batch, upload
+from tests.support.simulator import (
+    REACH_SECONDS,
+    Simulator,
+    chat_lines,
+    create_batch,
+    reach,
+    result_lines,
+    run_batch,
+    upload,
+)
 
-PATIENCE_SECONDS = 0.3
-SEEN = ("completed", "failed", "expired", "cancelled", "pre_processing")
+PATIENCE_SECONDS = 1.0
+"""For an answer that never comes."""
+ENDS = ("completed", "failed", "expired", "cancelled")
 OUTCOMES = outcomes()
 
 
@@ -31,18 +41,16 @@ async def client(simulator: Simulator) -> AsyncIterator[AsyncOpenAI]:
         yield connected
 
 
-async def ordinary_use(client: AsyncOpenAI) -> Any:
-    """Upload, create, look at it in every way, and download; returns the batch as it was last seen."""
+async def ordinary_use(client: AsyncOpenAI, stuck: str | None) -> None:
+    """Upload, create, look at it in every way until it ends or is stuck, and download."""
     hasty = client.with_options(timeout=PATIENCE_SECONDS)
     batch = await create_batch(hasty, chat_lines(10))
-    with suppress(TimeoutError):
-        batch = await reach(client, batch.id, *SEEN, seconds=PATIENCE_SECONDS)
+    batch = await reach(client, batch.id, *ENDS, *filter(None, [stuck]))
     async for _ in client.batches.list(limit=1):
         pass
     if batch.output_file_id:
         for _ in range(2):
             await client.files.content(batch.output_file_id)
-    return batch
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -50,8 +58,8 @@ async def test_each_rule_of_the_tables_acts(client: AsyncOpenAI, simulator: Simu
     await create_batch(client, chat_lines(1))
     await simulator.faults([OUTCOMES[outcome]])
     with suppress(OpenAIError):
-        await ordinary_use(client)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+        await ordinary_use(client, OUTCOMES[outcome].get("batch", {}).get("stuck"))
+    async with asyncio.timeout(REACH_SECONDS):
         while not sum(await simulator.fired()):
             await asyncio.sleep(0.01)
 
@@ -79,6 +87,15 @@ async def test_a_create_can_take_effect_and_not_answer(client: AsyncOpenAI, simu
         await create_batch(client, chat_lines(1), metadata={"mark": "hangs"}, timeout=PATIENCE_SECONDS)
     (newest, *_) = (await client.batches.list()).data
     assert newest.metadata == {"mark": "hangs"}
+
+
+async def test_files_without_lines_can_be_there(client: AsyncOpenAI, simulator: Simulator) -> None:
+    await simulator.faults([{"batch": {"empty_files": True}}])
+    batch = await run_batch(client, chat_lines(2))
+    assert len(await result_lines(client, batch.output_file_id)) == 2
+    assert batch.error_file_id
+    assert (await client.files.content(batch.error_file_id)).content == b""
+    assert (await client.files.retrieve(batch.error_file_id)).bytes == 0
 
 
 async def test_a_bad_line_fails_whatever_batch_it_is_in(client: AsyncOpenAI, simulator: Simulator) -> None:

@@ -175,9 +175,9 @@ async def create_batch(
     return await client.batches.create(input_file_id=file_id, endpoint=endpoint, completion_window="24h", **options)
 
 
-async def reach(client: AsyncOpenAI, batch_id: str, *statuses: str, seconds: float = REACH_SECONDS) -> Batch:
-    """Poll a batch until it has one of the statuses, by default a terminal one; not longer than so many seconds."""
-    async with asyncio.timeout(seconds):
+async def reach(client: AsyncOpenAI, batch_id: str, *statuses: str) -> Batch:
+    """Poll a batch until it has one of the statuses, by default a terminal one."""
+    async with asyncio.timeout(REACH_SECONDS):
         while True:
             batch = await client.batches.retrieve(batch_id)
             if batch.status in (statuses or TERMINAL):
