@@ -55,4 +55,5 @@ def test_the_help_shows_examples() -> None:
 def test_the_rules_of_the_manual_are_valid() -> None:
     examples = [block for block in blocks("json") if block.startswith("[")]
     assert [len(parse_rules(example.encode())) for example in examples] == [12]
+    assert [len(parse_rules(example.encode(), toml=True)) for example in blocks("toml")] == [4]
     assert len(parse_rules(json.dumps(list(outcomes().values())).encode())) > 40
