@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit simulate integration test-defences chaos soak servers docs bench lock clean
+.PHONY: help demo test lint unit simulate integration fuzz test-defences chaos soak servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ simulate: $(VENV)/development ## days of the stages' logic in milliseconds each:
 
 integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
+
+fuzz: $(VENV)/development ## messages by chance through intake's parser: INPUTS=1000000 of them, by SEED=0
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),0)
 
 test-defences: $(VENV)/development $(VENV)/servers ## switch each defence off in turn: a test must then fail
 	$(BIN)/python -m tests.defences.sweep

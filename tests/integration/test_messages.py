@@ -1,8 +1,12 @@
 """What producers may send: each odd body reaches the provider as it is, each bad message comes back as it was."""
 
 import asyncio
+import json
+import re
+import sys
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -11,8 +15,10 @@ from penstock.core.jsonl import one_line
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from tests.support.bad_messages import BAD, BODY_BYTES_MAX, LANES, URL, says
-from tests.support.bridge import WAIT_SECONDS, Bridge, open_bridge
+from tests.support.bridge import ROOT, WAIT_SECONDS, Bridge, open_bridge
+from tests.support.contracts import allowed, complaints, drawn, texts
 from tests.support.conversation import Conversation
+from tests.support.live_reader import Received
 from tests.support.odd_bodies import BODIES, LONG
 from tests.support.request import line
 from tests.support.stack import TopicFactory
@@ -22,6 +28,7 @@ PRETTY = b'{\r\n\t"model" : "m",\n  "input" : "a\\nb"\n}'
 STRICT = ("half a surrogate pair", "a swapped surrogate pair", "a number beyond any float", LONG)
 """Bodies that the simulator refuses, as strict providers do."""
 PLAIN = {"pretty": PRETTY, **{name: body for name, body in BODIES.items() if name not in STRICT}}
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 THEIRS = [("private", b"\xfe\x00"), ("x-none", b"")]
 
 
@@ -73,12 +80,69 @@ async def test_every_odd_body_reaches_the_provider_byte_for_byte(talk: Conversat
     await talk.check()
 
 
+async def test_requests_made_from_the_contract_are_answered_as_it_says(talk: Conversation) -> None:
+    bridge = talk.bridge
+    bodies = [{**each, "body": {**each["body"], "model": "m"}} for each in drawn(allowed(), 60)]
+    made = [each for each in bodies if len(json.dumps(each["body"])) < BODY_BYTES_MAX]
+    assert len(made) > 40
+    places = await bridge.produce(made, headers=[("traceparent", TRACE)])
+    answers: dict[str, Received] = {}
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not answers.keys() >= {str(offset) for _, offset in places}:
+            await asyncio.sleep(0.05)
+            answers = {offset_of(each): each for each in bridge.reader.received[bridge.result_topic]}
+    for request, (_, offset) in zip(made, places, strict=True):
+        answer = answers[str(offset)]
+        assert (answer.custom_id, answer.header("traceparent")) == (request["custom_id"], TRACE.decode())
+    for answer in answers.values():
+        assert complaints("result", answer.json) + complaints("result-headers", texts(answer.headers)) == []
+    for letter in bridge.reader.received[bridge.dead_letter_topic]:
+        assert complaints("dead-letter-headers", texts(letter.headers)) == []
+    await talk.check()
+
+
+def offset_of(result: Received) -> str:
+    """Where its request stood."""
+    return result.header("penstock-result-id").rpartition("/")[2]
+
+
+async def test_the_example_of_the_readme_asks_and_is_answered(talk: Conversation, tmp_path: Path) -> None:
+    bridge = talk.bridge
+    (text,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    server = f'bootstrap_servers="{bridge.kafka.bootstrap_servers}"'
+    for theirs, ours in {
+        "penstock.requests": bridge.requests,
+        "penstock.results": bridge.result_topic,
+        "(compression_type": f"({server}, compression_type",
+        ", **reading": f", {server}, **reading",
+    }.items():
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-u", "-c", text, stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            async for said in process.stdout:
+                if said.startswith(b"b'customer-7'"):
+                    assert b"question-1" in said
+                    assert b"'status_code': 200" in said
+                    break
+            else:
+                pytest.fail("it ended without an answer")
+    finally:
+        process.kill()
+        await process.wait()
+    await talk.check()
+
+
 async def test_a_custom_id_that_two_producers_chose_has_two_answers(talk: Conversation) -> None:
     first, second = small("chosen twice"), {**small("chosen twice"), "body": {"model": "m", "input": "another"}}
     offsets = {str(offset) for _, offset in await talk.bridge.produce([first, second])}
     await talk.ask([small("after them")])
     found = [each for each in talk.bridge.reader.received[talk.bridge.result_topic] if each.custom_id == "chosen twice"]
-    assert {each.header("penstock-result-id").rpartition("/")[2] for each in found} == offsets
+    assert {offset_of(each) for each in found} == offsets
     assert len({each.json["response"]["request_id"] for each in found}) == len(found) == 2
     await talk.check()
 

@@ -13,7 +13,7 @@ URL = "/v1/responses"
 BODY_BYTES_MAX = 2000
 INPUTS_MAX = 3
 LANES = f"""
-models = ["m"]
+models = ["m", "gpt-4o-mini"]
 
 [defaults]
 age_max_seconds = 0.5

@@ -1,6 +1,6 @@
 """A gathering of polls: messages validated, grouped by lane, and packed into chunks."""
 
-import math
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from penstock.core.result import DEADLINE_HEADER, HEADERS_BYTES_MAX, RESULT_TOPI
 from penstock.core.token import estimate
 
 CACHE_MAX = 10_000
+SECONDS = re.compile(rb"(?=[0.]*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?")
+"""A number of seconds above 0, as docs/contracts has it."""
 HEADERS_MAX = 100
 LINE_FRAME_BYTES = 256
 """What a request's line takes beside its body, at most."""
@@ -185,13 +187,9 @@ def read_seconds(value: bytes | None) -> float:
     Raises:
         RejectedMessage: it is none.
     """
-    try:
-        seconds = float(value or b"")
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
+    if value is None or SECONDS.fullmatch(value) is None:
         raise rejected("invalid_deadline")
-    return seconds
+    return float(value)
 
 
 def check_headers(headers: Headers) -> None:

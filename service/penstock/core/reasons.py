@@ -19,7 +19,7 @@ REASONS = {
     "invalid_url": "url must be one of the Batch API's endpoints, such as /v1/responses.",
     "invalid_method": "method must be POST or left out.",
     "missing_body": "body must be given, as an object.",
-    "missing_model": "body.model must name a model, in at most {limit} printable characters.",
+    "missing_model": "body.model must name a model, in at most {limit} characters, none of them a control character.",
     "streaming_unsupported": "body.stream must be false or left out: a batch cannot stream.",
     "invalid_input": "body.input must be a text or a list.",
     "body_too_large": "body has more than {limit} bytes; split the request.",
@@ -28,7 +28,7 @@ REASONS = {
     "lane_limit": "Too many different models and endpoints wait already; send it again later.",
     "headers_too_large": "A message may carry {count} headers of {limit} bytes together; send fewer.",
     "result_topic_not_allowed": "The header penstock-result-topic must name a configured topic.",
-    "invalid_deadline": "The header penstock-deadline-seconds must be a number above 0.",
+    "invalid_deadline": "The header penstock-deadline-seconds must be a number above 0, such as 3600 or 0.5.",
     "result_too_large": "The result has {size} bytes, more than {topic} takes; the provider's file keeps it.",
 }
 

@@ -24,6 +24,7 @@ MODEL_LENGTH_MAX = 512
 DEPTH_MAX = 200
 """Objects and lists around a value, at most; jiter's own limit, so that the fast way knows it for nothing."""
 TEXTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 EMPTY = re.compile(r"\[\s*\]|\{\s*\}")
 
 
@@ -85,8 +86,7 @@ def checked(envelope: Envelope, members: Mapping[str, Any], limits: RequestLimit
         raise rejected("invalid_url")
     body = member(members, "body", dict, "missing_body")
     model = body.get("model")
-    # Postgres takes neither NUL nor a lone surrogate.
-    if not isinstance(model, str) or not 0 < len(model) <= MODEL_LENGTH_MAX or not model.isprintable():
+    if not isinstance(model, str) or not 0 < len(model) <= MODEL_LENGTH_MAX or not is_plain(model):
         raise rejected("missing_model", limit=MODEL_LENGTH_MAX)
     if body.get("stream") is not None and body["stream"] is not False:
         raise rejected("streaming_unsupported")
@@ -95,6 +95,11 @@ def checked(envelope: Envelope, members: Mapping[str, Any], limits: RequestLimit
     if len(raw) > limits.body_bytes_max:
         raise rejected("body_too_large", limit=limits.body_bytes_max)
     return Request(envelope.custom_id, envelope.url, model, one_line(raw), inputs)
+
+
+def is_plain(model: str) -> bool:
+    """Whether a model's name can stand in Postgres, which takes neither NUL nor a lone surrogate, and on a line."""
+    return model.isprintable() or CONTROL.search(model) is None
 
 
 def inputs_of(body: Mapping[str, Any]) -> int:
