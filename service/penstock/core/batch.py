@@ -126,12 +126,12 @@ class Remedy(Enum):
 
 LINES_LOST_MAX = 8
 CREATES_MAX = 64
-SHARED_FAULTS = frozenset(
-    {"mismatched_model", "model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch", "model_mismatch"}
-)
-LINE_FAULTS = frozenset({"missing_required_parameter", "invalid_request", "streaming_unsupported"})
-OUR_FAULTS = frozenset({"duplicate_custom_id", "invalid_json_line", "empty_file", "input_modified"})
-KNOWN_CODES = SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {"token_limit_exceeded"}
+SHARED_FAULTS = frozenset({"model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch"})
+LINE_FAULTS = frozenset({"missing_required_parameter", "invalid_request", "streaming_unsupported", "mismatched_model"})
+OUR_FAULTS = frozenset({"duplicate_custom_id", "empty_file", "input_modified"})
+READING_FAULT = "invalid_json_line"
+"""One line that the provider's parser does not take is its producer's; many are ours."""
+KNOWN_CODES = SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {READING_FAULT, "token_limit_exceeded"}
 """Codes that metrics name; any other is `other`, since the provider can invent them."""
 
 
@@ -144,7 +144,8 @@ def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -
         lines_lost: lines that this window has already lost one at a time.
         creates: creates of the window and all its descendants so far.
     """
-    if error.code in OUR_FAULTS:
+    unread = error.code == READING_FAULT and (error.line is None or lines_lost >= LINES_LOST_MAX)
+    if error.code in OUR_FAULTS or unread:
         return Remedy.HALT_LANE
     if creates >= CREATES_MAX or error.code in SHARED_FAULTS:
         return Remedy.ANSWER_ALL

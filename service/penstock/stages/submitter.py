@@ -25,7 +25,7 @@ from penstock.core.errors import (
 )
 from penstock.core.identity import file_name
 from penstock.core.lane import LaneKey, Lanes
-from penstock.core.retry import SUBMISSION
+from penstock.core.retry import CALL, SUBMISSION
 from penstock.core.window import Part
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.database import TRANSIENT as POSTGRES_TRANSIENT
@@ -46,6 +46,8 @@ LOOK_BACK = timedelta(minutes=10)
 """How much further back than the intent a look-up reads: clocks differ (B3)."""
 BUDGET_SECONDS = 30.0
 """A batch for which the hour has no create left waits this long."""
+OUTAGES = (ProviderUnavailable, ProviderDenied, ProviderInDoubt)
+"""What no batch is to blame for."""
 REFUSALS_MAX = 8
 """Definite refusals of one batch's create before the refusal is the answer of its requests."""
 
@@ -85,6 +87,8 @@ class Submitter(Stage):
         self.lane_label = lane_label
         self.lease: Lease | None = None
         self.granted_at = 0.0
+        self.outages = 0
+        self.rests_until = 0.0
         self.work: set[asyncio.Task[None]] = set()
 
     async def round(self) -> float:
@@ -93,6 +97,8 @@ class Submitter(Stage):
         claimed = False
         while len(self.work) < self.settings.concurrency and not self.drain.is_set():
             asked_at = time.monotonic()
+            if asked_at < self.rests_until:
+                break
             claim = await self.store.claim(self.settings.look_up_seconds)
             if claim is None:
                 break
@@ -143,9 +149,11 @@ class Submitter(Stage):
                 await self.create(batch, lease, file_id)
             except ProviderDenied as error:
                 self.denied(error)
+                self.rest(error)
                 await self.store.postpone(lease, batch.id, SUBMISSION.delay_seconds(3, random.random()))  # noqa: S311 - jitter
             except ProviderError as error:
                 delay = self.patience(error, batch)
+                self.rest(error)
                 log.warning("batch.postponed", batch=str(batch.id), error=str(error), seconds=round(delay))
                 await self.store.postpone(lease, batch.id, delay)
             except Superseded as error:
@@ -182,6 +190,7 @@ class Submitter(Stage):
                 if file_id is None:
                     lease.require()
                     file_id = await self.client.upload(path, name, size_bytes, lease.touch)
+                self.outages = 0
                 lease.progress()
             finally:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -228,6 +237,7 @@ class Submitter(Stage):
             )
         except ProviderInDoubt as error:
             metrics.creates_in_doubt.inc()
+            self.rest(error)
             log.warning("create.lost", batch=str(batch.id), create=str(intent_id), error=str(error))
             return
         except (ProviderRefused, ProviderMissing, ProviderUnavailable, ProviderDenied) as error:
@@ -240,6 +250,7 @@ class Submitter(Stage):
         """The provider made no batch: wait and try again, in the end with a new file, at last give the answer."""
         if isinstance(error, ProviderDenied):
             self.denied(error)
+        self.rest(error)
         definite = isinstance(error, ProviderRefused | ProviderMissing)
         again = Again(self.patience(error, batch), refusals=int(definite), new_file=definite and batch.refusals >= 1)
         log.warning("create.refused", batch=str(batch.id), error=str(error), refusals=batch.refusals)
@@ -252,6 +263,7 @@ class Submitter(Stage):
         try:
             await self.look_up(claim, lease)
         except ProviderError as error:
+            self.rest(error)
             log.warning("create.unresolved", batch=str(claim.batch.id), error=str(error))
             await self.store.looked_up(lease, claim.batch.id)
 
@@ -280,11 +292,24 @@ class Submitter(Stage):
 
     def submitted(self, batch: BatchRow, provider_batch_id: str) -> None:
         """Say that the provider has the batch."""
+        self.outages = 0
         metrics.batches_submitted.labels(self.lane_label(batch.key)).inc()
         metrics.account_halted.labels(batch.key.account).set(0)
         metrics.phase_seconds.labels("sealed").observe(max(0.0, time.time() - batch.sealed_at.timestamp()))
         log.debug("batch.submitted", batch=str(batch.id), provider_batch=provider_batch_id)
         self.progressed()
+
+    def rest(self, error: ProviderError) -> None:
+        """Claim nothing for a while when the provider is away, refuses the key or is overloaded: no batch is to blame.
+
+        The rest grows until something succeeds; what many batches met at once counts once.
+        """
+        now = time.monotonic()
+        if now < self.rests_until or not isinstance(error, OUTAGES):
+            return
+        self.outages += 1
+        asked = min(error.retry_after_seconds or 0.0, SUBMISSION.last_seconds)
+        self.rests_until = now + max(CALL.delay_seconds(self.outages, random.random()), asked)  # noqa: S311 - jitter
 
     def patience(self, error: ProviderError, batch: BatchRow) -> float:
         """Seconds to wait before the batch is tried again: what the provider asks for, or a growing delay."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.core.batch import (
     CREATES_MAX,
+    LINE_FAULTS,
     LINES_LOST_MAX,
     OUR_FAULTS,
     SHARED_FAULTS,
@@ -80,6 +81,12 @@ def test_a_fault_that_all_lines_share_answers_all(code: str) -> None:
     assert refused(code, 1) is refused(code) is Remedy.ANSWER_ALL
 
 
+def test_a_line_that_the_providers_parser_does_not_take_is_answered_and_many_of_them_are_our_fault() -> None:
+    assert refused("invalid_json_line", 3) is refused("invalid_json_line", 3, lines_lost=7) is Remedy.ANSWER_LINE
+    assert refused("invalid_json_line", 3, lines_lost=LINES_LOST_MAX) is Remedy.HALT_LANE
+    assert refused("invalid_json_line") is Remedy.HALT_LANE
+
+
 def test_exhausted_tokens_are_met_by_a_smaller_batch() -> None:
     assert refused("token_limit_exceeded") is Remedy.AGAIN_SMALLER
 
@@ -89,7 +96,7 @@ def test_a_refusal_that_names_no_line_of_the_batch_is_tried_again(line: int | No
     assert refused("invalid_request", line) is Remedy.AGAIN
 
 
-@pytest.mark.parametrize("code", ["missing_required_parameter", "streaming_unsupported", "invalid_request", "new_code"])
+@pytest.mark.parametrize("code", [*sorted(LINE_FAULTS), "new_code"])
 @pytest.mark.parametrize("line", [1, 100])
 def test_a_line_at_fault_is_answered_alone(code: str, line: int) -> None:
     assert refused(code, line) is Remedy.ANSWER_LINE

@@ -1,6 +1,7 @@
 # ruff: noqa: ARG002 - the fakes take what the real ones take
 import asyncio
 import errno
+import random
 import time
 import uuid
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 
 from penstock.core.batch import BatchState
-from penstock.core.errors import PenstockError, Superseded, UnknownFormat
+from penstock.core.errors import PenstockError, ProviderRefused, ProviderUnavailable, Superseded, UnknownFormat
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Held
 from penstock.postgres.submitter_store import Claim, LimitOf, SubmitterStore
@@ -123,6 +124,32 @@ async def test_a_batch_that_meets_the_unforeseen_waits_and_lets_the_others_go(er
     store = FakeStore()
     await submitter_of(store, error).submit(claim_of(), lease_of("batch"))
     assert store.postponed[0] > 10
+
+
+async def test_while_the_provider_is_away_nothing_is_claimed_for_longer_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+    submitter = submitter_of(FakeStore(), ProviderUnavailable("files.create", "away"))
+    rests = []
+    for _ in range(8):
+        for _ in range(3):  # what many batches meet at once counts once
+            await submitter.submit(claim_of(), lease_of("batch"))
+        rests.append(round(submitter.rests_until - time.monotonic()))
+        submitter.rests_until = 0.0
+    assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+async def test_the_provider_says_itself_how_long_to_rest() -> None:
+    submitter = submitter_of(FakeStore(), ProviderUnavailable("files.create", "busy", retry_after_seconds=600))
+    await submitter.submit(claim_of(), lease_of("batch"))
+    assert 590 < submitter.rests_until - time.monotonic() <= 600
+
+
+async def test_what_is_a_batchs_own_fault_lets_the_others_go_at_once() -> None:
+    submitter = submitter_of(FakeStore(), ProviderRefused("files.create", "too large", code="invalid_file"))
+    await submitter.submit(claim_of(), lease_of("batch"))
+    assert submitter.rests_until == 0.0
 
 
 async def test_a_create_that_is_announced_by_then_is_looked_up_later() -> None:
