@@ -28,6 +28,11 @@ WAVE = 8
 """Requests of a lane in a wave."""
 NOTHING_WAITS = "UPDATE batch SET not_before = '-infinity' WHERE state = 'sealed' AND not_before > clock_timestamp()"
 """A wait of minutes is over at once."""
+FILES_GONE = """
+    UPDATE batch SET output_file_id = 'file-gone-output', error_file_id = 'file-gone-error'
+    WHERE state = 'decided' AND next_position = 0 AND finals > 0
+"""
+"""The provider no longer has what was decided on, whoever publishes it."""
 
 
 async def nothing(_: Bridge) -> None:
@@ -198,9 +203,9 @@ SCENARIOS = {
     "lost": Scenario(
         lanes=("plain",),
         dead=0,
-        faults=[{"operation": "files.retrieve", "nth": 2, "times": 4, "http": {"status": 404}}],
         settings={"publisher_file_gone_seconds": 0},
-        arms="collector.decide=after:lose",
+        arms="collector.decide=after:lose@1+",
+        nudges=[FILES_GONE],
     ),
     "hinted": Scenario(settings={"webhook_port": 0, "webhook_secret": "whsec_c2VjcmV0"}, nudges=[HINTS]),
     "drained": Scenario(drains=True),
