@@ -78,4 +78,7 @@ async def test_results_and_dead_letters_are_told(bridge: Bridge) -> None:
     one = await penstock(bridge.environment(), "tail", "--from-beginning", "--limit", 1)
     assert len(one.out.splitlines()) == 1
     dead = await penstock(bridge.environment(), *everything, "--dead-letters")
-    assert "invalid_json: The value is not one JSON object. (from 0@2)" in dead.out
+    assert (
+        "invalid_json: The value is not valid JSON; send one object and nothing before or after it. (from 0@2)"
+        in dead.out
+    )

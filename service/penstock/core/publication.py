@@ -23,7 +23,6 @@ from penstock.core.window import Part
 
 RECORD_BYTES = 1024 * 1024
 """Kafka's default `max.message.bytes`, for a topic whose own limit is not known."""
-OWN_HEADERS = ("penstock-", "penstock.")
 KEY_BYTES_MAX = 64 * 1024
 RECORD_OVERHEAD_BYTES = 512
 """What the record's frame takes beside key, value and headers."""
@@ -130,14 +129,15 @@ class Publication:
         return error_value(manifest.result_id(index), custom_id, verdict.verdict_code, verdict.verdict_message)
 
     def dead_letter(self, manifest: Manifest, index: int, code: str, value: bytes, headers: Headers) -> Record:
-        """A dead letter, cut to what its topic takes."""
+        """A dead letter, cut to what its topic takes; ``headers`` begin with the message's own."""
         key = manifest.keys[index]
         limit = self.limits.get(self.dead_letter_topic, RECORD_BYTES)
         if record_bytes(key, value, headers) > limit:
             value, more = truncated(value, limit // 2)
             headers = [*headers, *more]
+        theirs = len(manifest.headers[index])
         if record_bytes(key, value, headers) > limit:
-            headers = [each for each in headers if each[0].startswith(OWN_HEADERS)]
+            headers = [*headers[theirs:], ("penstock.truncated.headers", str(theirs).encode())]
         if record_bytes(key, value, headers) > limit and key is not None:
             headers = [*headers, ("penstock.truncated.key.sha256", hashlib.sha256(key).hexdigest().encode())]
             key = None

@@ -112,11 +112,12 @@ def test_a_dead_letter_whose_key_and_headers_fit_no_topic_keeps_what_says_where_
     chunk = manifest_of(list(LINES))
     chunk.reasons = [("invalid_json", "No JSON.")] * 4
     chunk.keys = [b"k" * 20_000] * 4
-    chunk.headers = [[("theirs", b"h" * 20_000)] for _ in range(4)]
+    chunk.headers = [[("theirs", b"h"), ("penstock-theirs", b"h" * 20_000)] for _ in range(4)]
     (found,) = decided.records(chunk, PART, START, START, START + 1, [b"x" * 30_000] * 4, [])
     names = dict(found.headers)
     assert found.key is None
-    assert "theirs" not in names
+    assert not {"theirs", "penstock-theirs"} & names.keys()
+    assert names["penstock.truncated.headers"] == b"2"
     assert names["penstock.truncated.bytes"] == b"30000"
     assert {"penstock.origin.offset", "penstock.error.code", "penstock.truncated.key.sha256"} <= names.keys()
     assert record_bytes(found.key, found.value, found.headers) <= 10_000
