@@ -39,7 +39,7 @@ async def talk(
     folder = tmp_path_factory.mktemp("messages")
     async with (
         open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES) as bridge,
-        bridge.service(intake_body_bytes_max=BODY_BYTES_MAX) as service,
+        bridge.service(intake_body_bytes_max=BODY_BYTES_MAX, log_level="debug") as service,
     ):
         yield Conversation(bridge, service)
 
@@ -94,6 +94,8 @@ async def test_requests_made_from_the_contract_are_answered_as_it_says(talk: Con
     for request, (_, offset) in zip(made, places, strict=True):
         answer = answers[str(offset)]
         assert (answer.custom_id, answer.header("traceparent")) == (request["custom_id"], TRACE.decode())
+    linked = {each["batch"].replace("-", "") for each in talk.service.logs("batch.traces") if each["traces"]}
+    assert linked == {answers[str(offset)].header("penstock-batch-id") for _, offset in places}
     for answer in answers.values():
         assert complaints("result", answer.json) + complaints("result-headers", texts(answer.headers)) == []
     for letter in bridge.reader.received[bridge.dead_letter_topic]:

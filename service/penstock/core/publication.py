@@ -1,7 +1,8 @@
 """The records of a decided batch, in the order of its requests: results, and dead letters where that is the outcome."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from penstock.core.window import Part
 
 RECORD_BYTES = 1024 * 1024
 """Kafka's default `max.message.bytes`, for a topic whose own limit is not known."""
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
 KEY_BYTES_MAX = 64 * 1024
 RECORD_OVERHEAD_BYTES = 512
 """What the record's frame takes beside key, value and headers."""
@@ -142,6 +144,12 @@ class Publication:
             headers = [*headers, ("penstock.truncated.key.sha256", hashlib.sha256(key).hexdigest().encode())]
             key = None
         return Record(self.dead_letter_topic, key, value, headers, code)
+
+
+def traces(records: Iterable[Record]) -> list[str]:
+    """The W3C trace ids that records carry, each once."""
+    found = (value for each in records for name, value in each.headers if name == "traceparent" and value)
+    return sorted({match[1].decode() for value in found if (match := TRACEPARENT.match(value))})
 
 
 def may_overflow(value_bytes: int, limit: int) -> bool:

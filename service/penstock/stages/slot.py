@@ -5,6 +5,7 @@ ours and what is unpublished (P1). Nothing from memory survives a start.
 """
 
 import asyncio
+import logging
 import os
 import time
 import uuid
@@ -21,7 +22,7 @@ from penstock.core.chunk import Manifest, read_lines
 from penstock.core.decision import Decision, Outcome
 from penstock.core.errors import Halted, PenstockError, ProviderError, Superseded, UnknownFormat
 from penstock.core.ledger import LedgerRecord, encode_ledger
-from penstock.core.publication import Publication, may_overflow, shared_headers
+from penstock.core.publication import Publication, may_overflow, shared_headers, traces
 from penstock.core.retry import CALL
 from penstock.core.window import Part
 from penstock.kafka.ledger import read_ledger
@@ -268,6 +269,8 @@ class SlotSession:
                 built = await asyncio.to_thread(
                     publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
                 )
+                if log.is_enabled_for(logging.DEBUG):
+                    log.debug("batch.traces", batch=str(batch.id), traces=traces(built))
                 fallback, now = self.slot + position // SLICE, self.now()
                 full_builders = await asyncio.to_thread(self.producer.append_all, built, fallback, int(now * 1000))
                 for full_builder in full_builders:

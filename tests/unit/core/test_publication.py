@@ -7,7 +7,15 @@ import pytest
 from penstock.core.decision import FORMAT, Decision, Outcome
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
-from penstock.core.publication import KEY_BYTES_MAX, Publication, Record, may_overflow, record_bytes, shared_headers
+from penstock.core.publication import (
+    KEY_BYTES_MAX,
+    Publication,
+    Record,
+    may_overflow,
+    record_bytes,
+    shared_headers,
+    traces,
+)
 from penstock.core.result import HEADERS_BYTES_MAX
 from penstock.core.window import Part
 from tests.unit.core.test_chunk import manifest_of
@@ -141,3 +149,10 @@ def test_headers_of_a_part_count_attempts_from_one_and_leave_unknown_times_empty
         ("penstock-ended-at", b""),
     ]
     assert dict(shared_headers("b", None, 0, None, None))["penstock-provider-batch-id"] == b""
+
+
+def test_the_traces_of_records_are_told_once_and_only_where_they_are_some() -> None:
+    trace, other = b"0af7651916cd43dd8448eb211c80319c", b"ff" * 16
+    parents = [b"00-%b-b7ad6b7169203331-01" % each for each in (trace, trace, other)] + [b"a prompt", b"", None]
+    sent = [Record("results", None, b"", [("traceparent", parent), ("x-none", None)]) for parent in parents]
+    assert traces(sent) == [trace.decode(), other.decode()]
