@@ -19,8 +19,6 @@ CACHE_MAX = 10_000
 SECONDS = re.compile(rb"(?=[0.]*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?")
 """A number of seconds above 0, as docs/contracts has it."""
 HEADERS_MAX = 100
-LINE_FRAME_BYTES = 256
-"""What a request's line takes beside its body, at most."""
 
 
 class Message(Protocol):
@@ -83,7 +81,8 @@ class Gathering:
             try:
                 request = parse_request(message.value, self.rules.limits)
                 key, policy = self.lane_of(request)
-                check_size(request, policy)
+                if request.inputs > policy.inputs_max:
+                    raise rejected("too_many_inputs", limit=policy.inputs_max)
                 deadline, topic = self.wishes(message.headers, policy)
             except RejectedMessage as rejection:
                 self.reject(source, message, rejection)
@@ -201,18 +200,6 @@ def check_headers(headers: Headers) -> None:
     size_bytes = sum(len(name) + len(value or b"") for name, value in headers)
     if len(headers) > HEADERS_MAX or size_bytes > HEADERS_BYTES_MAX:
         raise rejected("headers_too_large", count=HEADERS_MAX, limit=HEADERS_BYTES_MAX)
-
-
-def check_size(request: Request, policy: LanePolicy) -> None:
-    """What no batch of its lane takes, even alone, cannot be cut to fit.
-
-    Raises:
-        RejectedMessage: it is that large.
-    """
-    if request.inputs > policy.inputs_max:
-        raise rejected("too_many_inputs", limit=policy.inputs_max)
-    if len(request.body) + LINE_FRAME_BYTES > policy.bytes_max:
-        raise rejected("body_too_large", limit=policy.bytes_max - LINE_FRAME_BYTES)
 
 
 def pack_group(key: LaneKey, group: Group) -> NewChunk:
