@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from penstock.core.gathering import HEADERS_MAX
-from penstock.core.lane import ENDPOINTS, PROVIDER_LIMITS, LanePolicy, Lanes
+from penstock.core.lane import CEILINGS, ENDPOINTS, LanePolicy, Lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
 from penstock.core.result import HEADERS_BYTES_MAX
@@ -198,7 +198,7 @@ def lanes_page() -> str:
         kind = "text" if isinstance(field.default, str) else "number"
         if not name.endswith("_seconds") and kind == "number":
             kind = "whole number"
-        limit = f" to {PROVIDER_LIMITS[name]:,}" if name in PROVIDER_LIMITS else ""
+        limit = f" to {CEILINGS[name]:,}" if name in CEILINGS else ""
         rows.append((f"`{name}`", kind + limit, default_words(field.default), policy[name]))
     lines = [
         "# The lanes file",

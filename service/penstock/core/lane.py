@@ -76,7 +76,8 @@ class LanePolicy:
 
 
 POLICY_FIELDS = frozenset(LanePolicy.__dataclass_fields__)
-PROVIDER_LIMITS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000}
+CEILINGS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000, "attempts_max": 100}
+"""What no lane may go beyond: the provider's own limits, and more tries than a deadline has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ def _values(where: str, table: object) -> dict[str, object]:
                 raise ConfigurationError(f"lanes file: {where}.{name} must be above 0")
             if not name.endswith("_seconds") and not isinstance(value, int):
                 raise ConfigurationError(f"lanes file: {where}.{name} must be a whole number")
-            if value > PROVIDER_LIMITS.get(name, value):
-                raise ConfigurationError(f"lanes file: {where}.{name} must be at most {PROVIDER_LIMITS[name]}")
+            if value > CEILINGS.get(name, value):
+                raise ConfigurationError(f"lanes file: {where}.{name} must be at most {CEILINGS[name]}")
         values[name] = value
     return values

@@ -67,6 +67,7 @@ def test_models_and_the_count_of_lanes_are_read() -> None:
         ({"lane": [{"requests_max": 50_001}]}, r"lane\[0\].requests_max must be at most 50000"),
         ({"defaults": {"bytes_max": 200_000_001}}, "defaults.bytes_max must be at most 200000000"),
         ({"defaults": {"inputs_max": 50_001}}, "defaults.inputs_max must be at most 50000"),
+        ({"defaults": {"attempts_max": 101}}, "defaults.attempts_max must be at most 100"),
         ({"defaults": {"requests_max": 0}}, "defaults.requests_max must be above 0"),
         ({"defaults": {"requests_max": 1.5}}, "defaults.requests_max must be a whole number"),
         ({"defaults": {"attempts_max": True}}, "defaults.attempts_max must be a number"),
