@@ -116,7 +116,7 @@ class Cast:
         """
         await self.bring(self.armed)
         standby = None
-        if self.case.times == 1 and not self.scenario.topics and not self.scenario.arms:
+        if self.case.times == 1 and not self.scenario.alone:
             self.helpers.append(standby := asyncio.create_task(self.bring(self.clean)))
         while (struck := len(self.strikes())) < self.wanted:
             if self.waves == WAVES_MAX:

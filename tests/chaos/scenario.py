@@ -64,6 +64,8 @@ class Scenario:
     """An armed replica gets SIGTERM under way."""
     topics: int = 0
     """Result topics beside the usual one."""
+    alone: bool = False
+    """Nobody works beside the replica that is to be struck, who might pass the place first."""
     halts: bool = False
     """Something halts, as it must."""
     rest: str = "SELECT 0"
@@ -116,16 +118,20 @@ async def shrink_ring(bridge: Bridge) -> None:
 RESUMED = "UPDATE position SET halted_reason = NULL, position = 1 WHERE halted_reason IS NOT NULL AND position = 0"
 
 
-async def poison_all(bridge: Bridge) -> None:
-    """Let every partition begin with a record that cannot be decoded."""
-    for partition in range(3):
+POISONED = (0, 1)
+"""Partitions; beside them there is one that can be read."""
+
+
+async def poison_some(bridge: Bridge) -> None:
+    """Let partitions begin with a record that cannot be decoded."""
+    for partition in POISONED:
         await poison(bridge, partition)
 
 
 async def remove_poison(bridge: Bridge) -> None:
     """Let the topic begin after those records, for the checker reads it, too; and let everybody look again."""
     async with admin_client(bridge.kafka) as admin:
-        first = {TopicPartition(bridge.requests, partition): RecordsToDelete(1) for partition in range(3)}
+        first = {TopicPartition(bridge.requests, partition): RecordsToDelete(1) for partition in POISONED}
         await admin.delete_records(first)
     await bury(bridge)
 
@@ -205,6 +211,7 @@ SCENARIOS = {
         dead=0,
         settings={"publisher_file_gone_seconds": 0},
         arms="collector.decide=after:lose@1+",
+        alone=True,
         nudges=[FILES_GONE],
     ),
     "hinted": Scenario(settings={"webhook_port": 0, "webhook_secret": "whsec_c2VjcmV0"}, nudges=[HINTS]),
@@ -212,8 +219,9 @@ SCENARIOS = {
     "poisoned": Scenario(
         dead=0,
         nudges=[RESUMED],
-        prepare=poison_all,
+        prepare=poison_some,
         mend=remove_poison,
+        alone=True,
         halts=True,
     ),
     "parked": Scenario(
@@ -221,6 +229,7 @@ SCENARIOS = {
         lanes=("plain", "elsewhere"),
         settings={"lease_seconds": 8},
         topics=1,
+        alone=True,
         prepare=send_elsewhere,
         begin=take_topic,
         mend=give_topic_back,
@@ -252,7 +261,10 @@ OTHERS = {
     "hinted": ("poller.take_hints",),
     "drained": ("intake.leave",),
 }
-ONCE_ONLY = {("intake.ensure_positions", "lose"): "a first position that is written is never written again"}
+ONCE_ONLY = {
+    ("intake.ensure_positions", "lose"): "a first position that is written is never written again",
+    ("intake.poll_one", "lose"): "once what cannot be read is halted, no partition is polled by itself",
+}
 """Where no second strike can fall."""
 
 

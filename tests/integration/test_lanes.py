@@ -111,6 +111,16 @@ async def test_the_lane_of_dead_letters_is_always_open_and_not_counted(database:
             assert await connection.execute("close_lanes") == 1
 
 
+async def test_who_wakes_late_does_not_halt_a_partition_that_has_moved_on(database: str) -> None:
+    async with migrated(database) as pool:
+        intake = IntakeStore(pool, CLUSTER)
+        await intake.ensure_positions({PLACE: (TOPIC, 7)})
+        await intake.halt_partition(PLACE, "unreadable", 6)
+        assert (await intake.read_positions([PLACE]))[PLACE].halted_reason is None
+        await intake.halt_partition(PLACE, "unreadable", 7)
+        assert (await intake.read_positions([PLACE]))[PLACE].halted_reason == "unreadable"
+
+
 async def test_a_topic_made_anew_is_another_place(database: str) -> None:
     async with migrated(database) as pool:
         intake = IntakeStore(pool, CLUSTER)

@@ -68,10 +68,13 @@ class IntakeStore:
         return frozenset(row["topic_id"] for row in await self.database.fetch("known_topics", self.kafka_cluster_id))
 
     @failpoint("intake.halt_partition")
-    async def halt_partition(self, place: Place, reason: str) -> None:
-        """Remember that a partition is halted until an operator resumes it (I4, I6)."""
+    async def halt_partition(self, place: Place, reason: str, position: int) -> None:
+        """Remember that a partition is halted until an operator resumes it (I4, I6).
+
+        Not if it has moved past ``position`` by now: whoever had it then no longer has it, and wakes late.
+        """
         async with self.database.transaction() as connection:
-            await connection.execute("halt_partition", self.kafka_cluster_id, *place, reason)
+            await connection.execute("halt_partition", self.kafka_cluster_id, *place, reason, position)
 
     async def resume_partition(self, place: Place, topic: str, position: int, acknowledged: int) -> None:
         """An operator's word: go on from this position.

@@ -196,7 +196,7 @@ class Intake(Stage):
                 if isinstance(error, OSError | TimeoutError) or getattr(error, "retriable", False):
                     raise
                 reason = f"the records from {mine.handed_on} cannot be read: {type(error).__name__}"
-                await self.halt(partition, mine.place, reason)
+                await self.halt(partition, mine.place, reason, mine.handed_on)
         self.seen_assignments = None  # polling has moved positions
 
     def hand_on(self, polled: Polled) -> dict[Place, Span]:
@@ -284,7 +284,7 @@ class Intake(Stage):
             stand = stands.get(place)
             source = Source(cluster.id, partition.topic, place.topic_id)
             if (reason := halt_reason(partition, stand, committed.get(partition))) or stand is None:
-                await self.halt(partition, place, reason or "no position")
+                await self.halt(partition, place, reason or "no position", stand.position if stand else 0)
                 # Paused, but with a position: without one the client would look for it and fail every poll.
                 consumer.seek(partition, stand.position if stand else 0)
                 continue
@@ -321,7 +321,7 @@ class Intake(Stage):
         await self.store.ensure_positions({places[each]: (each.topic, offsets[each]) for each in fresh})
         return await self.store.read_positions(places.values())
 
-    async def halt(self, partition: TopicPartition, place: Place, reason: str) -> None:
+    async def halt(self, partition: TopicPartition, place: Place, reason: str, position: int) -> None:
         """Halt and pause one partition, loudly; the others go on (I4, I6)."""
         self.halted[partition] = reason
         self.assigned.pop(partition, None)
@@ -334,7 +334,7 @@ class Intake(Stage):
             reason=reason,
             mend=f"penstock resume {partition.topic} {partition.partition}",
         )
-        await self.store.halt_partition(place, reason)
+        await self.store.halt_partition(place, reason, position)
 
     async def halt_out_of_range(self, error: OffsetOutOfRangeError) -> None:
         """Halt the partitions whose position the broker no longer has, unless it has by now."""
@@ -347,7 +347,7 @@ class Intake(Stage):
             last = (await consumer.last_offsets([partition]))[partition]
             if mine is not None and not first <= offset <= last:
                 reason = f"position {offset} is outside the topic, which holds {first} to {last}"
-                await self.halt(partition, mine.place, reason)
+                await self.halt(partition, mine.place, reason, offset)
 
     async def check(self, consumer: RequestConsumer) -> None:
         """About once a second: pause topics whose backlog is full; each minute: is it still the same topic?"""

@@ -22,8 +22,9 @@ class FakeStore(IntakeStore):
     def __init__(self) -> None:
         self.halted: list[Place] = []
 
-    async def halt_partition(self, place: Place, reason: str) -> None:
+    async def halt_partition(self, place: Place, reason: str, position: int) -> None:
         assert reason
+        assert position == 7
         self.halted.append(place)
 
 
@@ -52,7 +53,7 @@ def intake() -> Intake:
 async def test_halted_partitions_are_counted_by_their_topic(intake: Intake, log: CapturingLogger) -> None:
     metrics.partitions_halted.clear()
     for topic, partition in (("one", 0), ("other", 0), ("one", 1), ("one", 1)):
-        await intake.halt(TopicPartition(topic, partition), Place(uuid.uuid4(), partition), "it is a test")
+        await intake.halt(TopicPartition(topic, partition), Place(uuid.uuid4(), partition), "it is a test", 7)
     assert (halted_of("one"), halted_of("other")) == (2, 1)
     assert log.calls[-1].method_name == "error"
     assert log.calls[-1].kwargs["mend"] == "penstock resume one 1"

@@ -28,7 +28,7 @@ WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = ne
 
 -- name: halt_partition
 UPDATE position SET halted_reason = $4
-WHERE kafka_cluster_id = $1 AND topic_id = $2 AND partition = $3 AND halted_reason IS NULL;
+WHERE kafka_cluster_id = $1 AND topic_id = $2 AND partition = $3 AND position <= $5 AND halted_reason IS NULL;
 
 -- name: resume_partition
 INSERT INTO position (kafka_cluster_id, topic_id, partition, topic, position, acknowledged)
