@@ -72,7 +72,7 @@ async def attempt(case: Case, ground: Ground, root: Path) -> Outcome | None:
 
 async def sweep(cases: Sequence[Case], options: argparse.Namespace) -> dict[Case, Outcome | None]:
     """Every run that is not done yet, so many at a time."""
-    found = read_done(options.folder / DONE)
+    found: dict[Case, Outcome | None] = {**read_done(options.folder / DONE)}
     waiting = [case for case in reversed(cases) if case not in found]
     async with running(EmbeddedKafka) as kafka, running(EmbeddedPostgres) as postgres, fresh_database(postgres) as dsn:
         await migrate(dsn, options.folder / "migrate.log")
@@ -91,12 +91,13 @@ async def sweep(cases: Sequence[Case], options: argparse.Namespace) -> dict[Case
     return {case: found[case] for case in cases}
 
 
-def read_done(path: Path) -> dict[Case, Outcome | None]:
-    """What runs came to before the sweep was interrupted; a failed one is not tried again."""
+def read_done(path: Path) -> dict[Case, Outcome]:
+    """What runs came to before the sweep was interrupted; those that failed are made again."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {
-        Case(name, Action(action), times): Outcome(*outcome) if outcome else None
+        Case(name, Action(action), times): Outcome(*outcome)
         for (name, action, times), outcome in map(json.loads, lines)
+        if outcome
     }
 
 
@@ -106,7 +107,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="NAME", help="a failpoint, or a shell pattern of them")
     parser.add_argument("--action", action="append", type=Action, choices=list(Action))
     parser.add_argument("--times", action="append", type=int, choices=[1, 2])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
+    parser.add_argument("--jobs", type=int, default=4, help="runs at a time (default: 4)")
     parser.add_argument("--patience", type=float, default=90.0, metavar="SECONDS", help="for each wait (default: 90)")
     parser.add_argument(
         "--folder", type=Path, help="keeps logs of failed runs, and what is done: name it again to go on"
@@ -124,16 +125,15 @@ def main() -> int:
     """Sweep; exit status 0 when nothing went wrong."""
     options = parsed()
     configure_logging("error")
-    started = time.monotonic()
     found = asyncio.run(sweep(chosen(options), options))
     clean = {case: outcome for case, outcome in found.items() if outcome is not None}
     failed = [case for case in found if case not in clean]
-    tell(totals(clean, time.monotonic() - started))
+    tell(totals(clean))
     if failed:
         tell(f"{len(failed)} RUNS FAILED: {', '.join(each.label for each in failed)}")
         return 1
     if options.whole:
-        PAGE.write_text(page(clean, time.monotonic() - started))
+        PAGE.write_text(page(clean))
     return 0
 
 

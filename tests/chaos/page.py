@@ -31,17 +31,17 @@ def spread(seconds: Iterable[float | None]) -> str:
     return f"{median(known):.1f} s, {max(known):.1f} s" if known else "-"
 
 
-def totals(found: Mapping[Case, Outcome], seconds: float) -> str:
+def totals(found: Mapping[Case, Outcome]) -> str:
     """All runs in a few words."""
     machine = (
         f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     )
-    return f"{len(found)} clean runs; {datetime.now(UTC):%Y-%m-%d}, {seconds:.0f} s on {machine}."
+    return f"{len(found)} clean runs; {datetime.now(UTC):%Y-%m-%d}, on {machine}."
 
 
-def page(found: Mapping[Case, Outcome], seconds: float) -> str:
+def page(found: Mapping[Case, Outcome]) -> str:
     """The page."""
-    return "\n".join([INTRODUCTION, *ways(found), *figures(found), *table(found), "", totals(found, seconds), ""])
+    return "\n".join([INTRODUCTION, *ways(found), *figures(found), *table(found), "", totals(found), ""])
 
 
 def ways(found: Mapping[Case, Outcome]) -> list[str]:
