@@ -193,6 +193,12 @@ SCENARIOS = {
         nudges=[NOTHING_WAITS, "UPDATE batch SET refusals = 7 WHERE state = 'sealed' AND refusals BETWEEN 1 AND 6"],
     ),
     "late": Scenario(lanes=("patient",), dead=0, headers=[("penstock-deadline-seconds", b"0.5")]),
+    "unserved": Scenario(
+        lanes=("plain",),
+        dead=0,
+        headers=[("penstock-deadline-seconds", b"2")],
+        faults=[http("files.create", 1000, status=503)],
+    ),
     "stuck": Scenario(
         lanes=("plain", "slow"),
         dead=0,
@@ -252,7 +258,8 @@ OTHERS = {
     "refused": ("collector.again", "collector.learn_limit", "collector.split"),
     "doubtful": ("submitter.looked_up", "submitter.postpone", "submitter.refused"),
     "unwilling": ("submitter.answer",),
-    "late": ("submitter.expire",),
+    "late": ("sealer.expire",),
+    "unserved": ("submitter.expire",),
     "stuck": ("batches.cancel", "poller.abandon", "poller.request_cancel"),
     "halted": ("collector.halt_lane",),
     "lost": ("collector.revise",),
