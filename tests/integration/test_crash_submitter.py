@@ -1,10 +1,15 @@
 """Crash points 7 to 10: a submitter dies, loses an answer or wakes late, and each window is paid once."""
 
+import asyncio
+
 import pytest
 
 from tests.support.bridge import Bridge
 from tests.support.crash import REST, batches, chats, input_files, settled, until
 from tests.support.service import started
+
+LATE_SECONDS = 2.5
+"""Longer than the submitter rests after a loss, shorter than until a look-up decides."""
 
 
 @pytest.mark.defence("lease_expiry")
@@ -49,12 +54,15 @@ async def test_a_create_whose_answer_was_lost_is_looked_up_before_another(bridge
 
     Off: taken as never made; or decided by the first look-up; or retried by the SDK.
     """
-    lost = [{"drop": True, "effect": "done"}, {"status": 500, "effect": "done"}, {"effect": "late", "late_seconds": 1}]
+    late = {"effect": "late", "late_seconds": LATE_SECONDS}
+    lost = [{"drop": True, "effect": "done"}, {"status": 500, "effect": "done"}, late]
     await bridge.simulator.faults([{"operation": "batches.create", "times": 1, "http": each} for each in lost])
-    async with bridge.service(provider_timeout_seconds=2):
+    async with bridge.service(provider_timeout_seconds=2, submitter_settle_seconds=2):
         for model in ("gpt-4o", "gpt-4o-mini", "gpt-4.1"):
             await bridge.produce(chats(5, model, model=model))
         await settled(bridge, 15)
+        await asyncio.sleep(LATE_SECONDS)  # whatever was decided of it, it lands
+        await bridge.check()
     assert await bridge.simulator.fired() == [1, 1, 1]
     assert batches(bridge) == 3
 
