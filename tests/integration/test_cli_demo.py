@@ -62,9 +62,12 @@ async def test_a_signal_ends_it_with_all_its_processes(
     own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     command = [sys.executable, "-m", "penstock", "demo"]
     with tempfile.TemporaryFile() as log:
+        # In a shell's background job it is ignored, and children inherit that.
+        ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
             command, env={**own, "PYTHONPATH": str(SERVICE), **environment}, stdout=log, stderr=log
         )
+        signal.signal(signal.SIGINT, ours)
         children: list[psutil.Process] = []
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and len(children) < 4:

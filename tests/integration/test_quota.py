@@ -83,10 +83,10 @@ async def test_a_known_limit_is_never_exceeded_and_several_batches_use_it_at_onc
 async def test_a_limit_that_nobody_told_is_learned_from_one_refusal_and_holds_up_no_other_model(
     talk: Conversation,
 ) -> None:
-    """Twelve batches wait at once, and those that were taken stay until one finds no room."""
+    """Six batches wait at once, and those that were taken stay until one finds no room."""
     stays = {"when": {"model": "unknown"}, "times": 8, "batch": {"seconds": {"in_progress": 8}}}
     await talk.bridge.simulator.faults([stays])
-    lines = [chat(f"unknown-{number}", model="unknown", words=40) for number in range(120)]
+    lines = [chat(f"unknown-{number}", model="unknown", words=40) for number in range(60)]
     starving = asyncio.create_task(talk.ask(lines, hurry=True))
     await talk.service.reached(REFUSED, 1, code="token_limit_exceeded")
     free = await talk.ask(chats("free", 5))

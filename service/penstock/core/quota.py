@@ -18,7 +18,10 @@ class Waiting(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """What a model's batches have reserved: tokens, by how many batches, and how many of these were not taken yet."""
+    """What a model's batches have reserved: tokens, by how many batches; and how many ask whether there is room.
+
+    Those that ask are not taken yet, or were refused and not learned from yet.
+    """
 
     tokens: int
     batches: int
@@ -41,7 +44,7 @@ def grants(waiting: Sequence[Waiting], reserved: Reserved, limit: int | None, *,
     A batch larger than the whole limit goes alone on an idle model, and its refusal is final (S2).
     """
     if limit is None:
-        asking = reserved.batches if probing else reserved.unproven
+        asking = reserved.unproven or (probing and reserved.batches)
         return [] if asking else list(waiting[:1])
     granted: list[Waiting] = []
     enqueued = reserved.tokens

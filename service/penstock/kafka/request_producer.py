@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import MessageSizeTooLargeError
 
 from penstock.core.errors import PenstockError
 from penstock.kafka.closing import stop_within
@@ -77,14 +77,22 @@ class RequestProducer:
         """
         try:
             await self.producer.start()
-            self.partitions = tuple(sorted(await self.producer.partitions_for(self.topic)))
-        except UnknownTopicOrPartitionError:
-            await stop_within(self.producer)
-            raise PenstockError(f"there is no topic {self.topic}") from None
+            await self.find_topic()
         except BaseException:
             await stop_within(self.producer)
             raise
         return self
+
+    async def find_topic(self) -> None:
+        """Learn the topic's partitions.
+
+        Raises:
+            PenstockError: there is no such topic.
+        """
+        # To ask for the partitions of a topic that is not there waits for it as long as a request may take.
+        if self.topic not in (await self.producer.client.fetch_all_metadata()).topics():
+            raise PenstockError(f"there is no topic {self.topic}")
+        self.partitions = tuple(sorted(await self.producer.partitions_for(self.topic)))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

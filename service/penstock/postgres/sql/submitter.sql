@@ -29,7 +29,10 @@ LIMIT 100;
 -- name: reserved
 SELECT
     coalesce(sum(r.tokens), 0)::bigint AS tokens, count(*) AS batches,
-    count(*) FILTER (WHERE coalesce(b.provider_status, 'validating') = 'validating') AS unproven
+    count(*) FILTER (WHERE coalesce(b.provider_status, 'validating') = 'validating')
+        -- What was refused holds no tokens any more, but nothing is learned from it until it is collected.
+        + (SELECT count(*) FROM batch AS f JOIN lane AS l ON l.id = f.lane_id
+           WHERE f.state = 'ended' AND f.provider_status = 'failed' AND l.account = $1 AND l.model = $2) AS unproven
 FROM reservation AS r
 JOIN batch AS b ON b.id = r.batch_id
 WHERE r.account = $1 AND r.model = $2;
