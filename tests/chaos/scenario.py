@@ -107,6 +107,8 @@ HINTS = """
     SELECT 'default', gen_random_uuid(), provider_batch_id FROM batch WHERE provider_open
 """
 """Webhooks as they come to any replica, many times."""
+WITHDRAWN = "UPDATE batch SET cancel = 'answer' WHERE state = 'sealed' AND cancel IS NULL"
+NOTED = "INSERT INTO audit (action, target, detail) VALUES ('cancel', 'all', '{}')"
 SMALL_RING = "UPDATE ring SET turns = 3"
 
 
@@ -199,6 +201,9 @@ SCENARIOS = {
         headers=[("penstock-deadline-seconds", b"2")],
         faults=[http("files.create", 1000, status=503)],
     ),
+    "withdrawn": Scenario(
+        lanes=("plain",), dead=0, faults=[http("files.create", 1000, status=503)], nudges=[WITHDRAWN, NOTED]
+    ),
     "stuck": Scenario(
         lanes=("plain", "slow"),
         dead=0,
@@ -260,6 +265,7 @@ OTHERS = {
     "unwilling": ("submitter.answer",),
     "late": ("sealer.expire",),
     "unserved": ("submitter.expire",),
+    "withdrawn": ("census.forget_audit", "submitter.withdraw"),
     "stuck": ("batches.cancel", "poller.abandon", "poller.request_cancel"),
     "halted": ("collector.halt_lane",),
     "lost": ("collector.revise",),

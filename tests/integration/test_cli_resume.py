@@ -1,4 +1,4 @@
-"""`penstock resume` after a partition has really halted."""
+"""`penstock resume partition` after a partition has really halted."""
 
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
@@ -18,14 +18,14 @@ async def test_a_partition_that_lost_messages_goes_on_after_telling_so(bridge: B
         await admin.delete_records({TopicPartition(bridge.requests, 1): RecordsToDelete(before_offset=6)})
     async with bridge.service() as service:
         halted = await service.logged("partition.halted")
-        assert halted["mend"] == f"penstock resume {bridge.requests} 1"
+        assert halted["mend"] == f"penstock resume partition {bridge.requests} 1"
 
-    refused = await penstock(bridge.environment(), "resume", bridge.requests, 1, given=b"n\n")
+    refused = await penstock(bridge.environment(), "resume", "partition", bridge.requests, 1, given=b"n\n")
     assert refused.code == 1
     assert "5 offsets from 1 are no longer in the topic" in refused.out
-    outside = await penstock(bridge.environment(), "resume", bridge.requests, 1, "--at", 3, "--yes")
+    outside = await penstock(bridge.environment(), "resume", "partition", bridge.requests, 1, "--at", 3, "--yes")
     assert (outside.code, outside.err) == (2, "penstock: --at takes 6 to 11, which is what the topic holds\n")
-    resumed = await penstock(bridge.environment(), "resume", bridge.requests, 1, "--yes")
+    resumed = await penstock(bridge.environment(), "resume", "partition", bridge.requests, 1, "--yes")
     assert resumed.code == 0, resumed
     assert resumed.out.endswith("goes on at 6 within a minute\n")
 
@@ -42,7 +42,7 @@ async def test_what_postgres_lost_is_told_to_double(bridge: Bridge) -> None:
     await bridge.sql("UPDATE position SET position = 2 WHERE partition = 2")
     async with bridge.service() as service:
         await service.logged("partition.halted")
-    resumed = await penstock(bridge.environment(), "resume", bridge.requests, 2, "--at", 5, given=b"y\n")
+    resumed = await penstock(bridge.environment(), "resume", "partition", bridge.requests, 2, "--at", 5, given=b"y\n")
     assert resumed.code == 0, resumed
     assert "3 offsets before 5 are skipped" in resumed.out
     async with bridge.service() as service:
@@ -60,6 +60,6 @@ async def test_what_is_not_there_or_not_halted_is_refused(bridge: Bridge) -> Non
         ([bridge.requests, 9], "there is no partition 9"),
         ([bridge.requests, 0], "the partition is not halted"),
     ):
-        finished = await penstock(bridge.environment(), "resume", *arguments, "--yes")
+        finished = await penstock(bridge.environment(), "resume", "partition", *arguments, "--yes")
         assert finished.code == 2
         assert said in finished.err

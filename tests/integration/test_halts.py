@@ -39,7 +39,7 @@ async def test_a_record_that_cannot_be_decoded_halts_its_partition_alone(bridge:
     async with bridge.service() as service:
         await bridge.results(20)
         halt = await service.logged("partition.halted")
-        assert (halt["partition"], halt["mend"]) == (0, f"penstock resume {bridge.requests} 0")
+        assert (halt["partition"], halt["mend"]) == (0, f"penstock resume partition {bridge.requests} 0")
         assert "cannot be read" in halt["reason"]
     await bridge.sql("UPDATE position SET halted_reason = NULL, position = 1 WHERE partition = 0")
     async with bridge.service():
@@ -69,7 +69,7 @@ async def test_messages_that_were_deleted_before_they_were_read_are_not_skipped_
     async with bridge.service() as service:
         assert await halted_or_read_on(bridge, service, 1), "what was deleted was skipped, and nobody told"
         halt = service.logs("partition.halted")[0]
-        assert (halt["partition"], halt["mend"]) == (1, f"penstock resume {bridge.requests} 1")
+        assert (halt["partition"], halt["mend"]) == (1, f"penstock resume partition {bridge.requests} 1")
         await bridge.produce(chats(10, "beside"), partition=0)
         await bridge.results(11)
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import batches, check, demo, find, lanes, resume, run, send, status, tail
+from penstock.cli import batches, check, demo, find, levers, run, send, status, tail
 
 app = typer.Typer(
     name="penstock",
@@ -21,8 +21,9 @@ for each in (
     status.status,
     batches.batches,
     find.find,
-    lanes.flush,
-    resume.resume,
-    lanes.resume_lane,
+    levers.flush,
+    levers.cancel,
 ):
     app.command()(each)
+app.add_typer(levers.pause, name="pause")
+app.add_typer(levers.resume, name="resume")

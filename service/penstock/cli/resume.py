@@ -1,4 +1,4 @@
-"""`penstock resume`."""
+"""`penstock resume partition`."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -63,7 +63,7 @@ class Situation:
         return found or ["nothing is skipped and nothing doubled"]
 
 
-def resume(
+def resume_partition(
     topic: Annotated[str, typer.Argument(help="The request topic.")],
     partition: Annotated[int, typer.Argument(min=0, help="The partition.")],
     at: Annotated[int | None, typer.Option("--at", min=0, help="Offset of the first message to read.")] = None,
@@ -76,8 +76,8 @@ def resume(
 
     For example:
 
-    * `penstock resume penstock.requests 3`
-    * `penstock resume penstock.requests 3 --at 120000 --yes`
+    * `penstock resume partition penstock.requests 3`
+    * `penstock resume partition penstock.requests 3 --at 120000 --yes`
     """
 
     async def main(settings: Settings) -> int:

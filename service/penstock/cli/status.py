@@ -109,7 +109,8 @@ def picture(report: Report) -> RenderableType:
         paused = " [bold red]intake is paused[/]" if each["paused"] else ""
         lines.append(f"[bold]Backlog[/]      {escape(each['topic'])} {size(each['stored_bytes'])}{paused}")
     for each in report.halts:
-        lines.append(f"[bold red]Halted[/]       {each['kind']} {escape(each['name'])}: {escape(each['reason'])}")
+        word = "Paused" if each["paused"] else "Halted"
+        lines.append(f"[bold red]{word}[/]       {each['kind']} {escape(each['name'])}: {escape(each['reason'])}")
     lines.append(
         f"[bold]Last day[/]     {totals['results']:,} results of {totals['batches_published']:,} batches, "
         f"{totals['input_tokens']:,} tokens in, {totals['output_tokens']:,} out"

@@ -176,6 +176,18 @@ class Verdict:
     message: str
 
 
+CANCELLED = Verdict("batch_cancelled", "An operator cancelled the batch before the request was executed.")
+
+
+class Cancel(StrEnum):
+    """What becomes of the requests without a result when an operator cancels their batch."""
+
+    ANSWER = "answer"
+    """They are answered with the error `batch_cancelled`."""
+    AGAIN = "again"
+    """They are sent again."""
+
+
 def positions(parts: Sequence[Part], first: int, requests: int) -> tuple[Part, ...]:
     """The parts that cover a number of positions from position ``first``."""
     chosen = []

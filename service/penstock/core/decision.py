@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
+from penstock.core.batch import Verdict
 from penstock.core.errors import UnknownFormat
 from penstock.core.identity import parse_wire_id
 from penstock.core.members import read_members
@@ -234,7 +235,13 @@ class Reconciliation:
         return Found(self.files[position], self.starts[position], self.lengths[position])
 
 
-def decide(kinds: bytes | bytearray, attempts: Sequence[int], attempts_max: int, expired: Sequence[bool]) -> Decision:
+def decide(
+    kinds: bytes | bytearray,
+    attempts: Sequence[int],
+    attempts_max: int,
+    expired: Sequence[bool],
+    cancelled: Verdict | None = None,
+) -> Decision:
     """Give every position its outcome.
 
     Args:
@@ -242,6 +249,7 @@ def decide(kinds: bytes | bytearray, attempts: Sequence[int], attempts_max: int,
         attempts: failures by its own fault so far, per position.
         attempts_max: the lane's limit.
         expired: whether the position's deadline has passed, so that no further try may start (W6).
+        cancelled: the answer instead of another try, when an operator wants none.
     """
     outcomes = bytearray(len(kinds))
     for position, kind in enumerate(kinds):
@@ -249,13 +257,15 @@ def decide(kinds: bytes | bytearray, attempts: Sequence[int], attempts_max: int,
             outcomes[position] = Outcome.OUTPUT
         elif kind == Kind.FINAL_ERROR:
             outcomes[position] = Outcome.ERROR
-        elif kind == Kind.OWN_FAILURE and attempts[position] + 1 >= attempts_max:
+        elif kind == Kind.OWN_FAILURE and (cancelled or attempts[position] + 1 >= attempts_max):
             outcomes[position] = Outcome.EXHAUSTED
+        elif cancelled:
+            outcomes[position] = Outcome.VERDICT
         elif expired[position]:
             outcomes[position] = Outcome.DEADLINE
         else:
             outcomes[position] = Outcome.RETRY if kind == Kind.OWN_FAILURE else Outcome.RESEND
-    return Decision(FORMAT, bytes(outcomes))
+    return Decision(FORMAT, bytes(outcomes), *((cancelled.code, cancelled.message) if cancelled else ()))
 
 
 def unsupported(outcomes: bytes, kinds: bytes | bytearray, first: int) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from penstock.core.batch import BatchError, BatchState, Verdict
+from penstock.core.batch import BatchError, BatchState, Cancel, Verdict
 from penstock.core.chunk import Manifest
 from penstock.core.errors import PenstockError, Superseded
 from penstock.core.lane import LaneKey
@@ -48,6 +48,7 @@ class BatchRow:
     output_tokens: int
     cost_usd: float | None
     saving_usd: float | None
+    cancel: Cancel | None
     abandoned: bool
     verdict: Verdict | None
     decision_id: uuid.UUID | None
@@ -90,6 +91,7 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         **{name: row[name] for name in same},
         key=lane_key(row),
         state=BatchState(row["state"]),
+        cancel=Cancel(row["cancel"]) if row["cancel"] else None,
         size=Size(row["requests"], row["bytes"], row["tokens"], row["inputs"]),
         parts=tuple(Part(part["chunk_id"], part["first"], part["requests"]) for part in parts),
         attempts=tuple(part["attempt"] for part in parts),

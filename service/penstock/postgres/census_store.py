@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from penstock.core.chunk import FORMAT
 from penstock.core.lane import LaneKey
@@ -35,6 +35,8 @@ class Gauges:
     actionable: dict[str, int]
     unknown_chunks: int
     """Unsealed chunks in a format that this version does not know."""
+    pauses: dict[str, int]
+    """What operators hold, by kind."""
 
 
 class CensusStore:
@@ -67,6 +69,7 @@ class CensusStore:
             doubt = await connection.fetch("in_doubt")
             actionable = await connection.fetch("actionable")
             unknown_chunks = await connection.value("unknown_chunks", FORMAT)
+            pauses = await connection.fetch("count_pauses")
         return Gauges(
             [
                 Wait(lane_key(row), row["stage"], row["requests"], row["bytes"], row["oldest_age_seconds"])
@@ -80,4 +83,16 @@ class CensusStore:
             doubt[0]["age_seconds"],
             dict(actionable[0]),
             unknown_chunks,
+            {row["kind"]: row["pauses"] for row in pauses},
         )
+
+    @failpoint("census.read_audit")
+    async def audit(self) -> list[dict[str, Any]]:
+        """What operators did and no replica has logged yet, oldest first."""
+        return [dict(row) for row in await self.database.fetch("read_audit")]
+
+    @failpoint("census.forget_audit")
+    async def forget_audit(self, ids: list[int]) -> None:
+        """Remove what has been logged."""
+        async with self.database.transaction() as connection:
+            await connection.execute("delete_audit", ids)

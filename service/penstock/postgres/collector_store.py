@@ -129,4 +129,4 @@ class CollectorStore:
             await lock_batch(connection, batch.id, BatchState.ENDED)
             await connection.execute("halt_lane", batch.lane_id, reason)
             await send_again(connection, batch.id, Again(0.0, new_file=True))
-            await connection.execute("release_lane", batch.lane_id)
+            await connection.execute("release_held")

@@ -26,6 +26,8 @@ class Watched:
     age_seconds: float
     overdue_seconds: float
     cancelling_seconds: float | None
+    cancel: bool
+    """Whether an operator wants it to end."""
     abandoned: bool
 
 
@@ -58,6 +60,7 @@ class PollerStore:
                 row["age_seconds"],
                 row["overdue_seconds"],
                 row["cancelling_seconds"],
+                row["cancel"] is not None,
                 row["abandoned"],
             )
             for row in await self.database.fetch("watched_batches", account)
@@ -107,7 +110,7 @@ class PollerStore:
 
     @failpoint("poller.request_cancel")
     async def request_cancel(self, lease: Held, batch_id: uuid.UUID) -> None:
-        """Remember that a stuck batch was told to stop."""
+        """Remember that a batch was told to stop."""
         async with self.database.transaction(lease) as connection:
             await connection.execute("request_cancel", batch_id)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from penstock.core.batch import BatchState, ProviderBatch, Verdict, split_by_deadline
+from penstock.core.batch import CANCELLED, BatchState, ProviderBatch, Verdict, split_by_deadline
 from penstock.core.errors import Superseded
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey
@@ -158,6 +158,22 @@ class SubmitterStore:
             await connection.execute("release_lease", f"batch/{batch_id}", epoch)
             return expired
 
+    @failpoint("submitter.withdrawn")
+    async def withdrawn(self) -> list[uuid.UUID]:
+        """Sealed batches that an operator has cancelled before they were sent, oldest first."""
+        return [row["id"] for row in await self.database.fetch("withdrawn")]
+
+    @failpoint("submitter.withdraw")
+    async def withdraw(self, batch_id: uuid.UUID) -> None:
+        """Answer every position of a batch that was cancelled before it was sent."""
+        async with self.database.transaction() as connection:
+            epoch = await connection.value("acquire_lease", f"batch/{batch_id}", self.holder, self.lease_seconds)
+            if epoch is None:
+                return
+            await lock_batch(connection, batch_id, BatchState.SEALED)
+            await end_by_verdict(connection, batch_id, CANCELLED)
+            await connection.execute("release_lease", f"batch/{batch_id}", epoch)
+
     @failpoint("submitter.store_file")
     async def store_file(self, lease: Held, batch_id: uuid.UUID, file_id: str) -> None:
         """Remember the uploaded file."""
@@ -169,12 +185,12 @@ class SubmitterStore:
     async def intend(self, lease: Held, batch: BatchRow, creates_per_hour: int) -> uuid.UUID | None:
         """Write the intent to create, before the create is sent (B2).
 
-        None when the hour's budget is used up, or a deadline has passed meanwhile (W6).
+        None when the hour's budget is used up, a deadline has passed meanwhile (W6), or an operator holds it.
         """
         async with self.database.transaction(lease) as connection:
             await connection.row("lock_creates", batch.key.account)
             await lock_batch(connection, batch.id, BatchState.SEALED)
-            if not await connection.value("in_time", batch.id):
+            if not await connection.value("may_start", batch.id):
                 return None
             if await connection.value("count_creates", batch.key.account) >= creates_per_hour:
                 return None
@@ -220,8 +236,7 @@ class SubmitterStore:
         """Give up submitting: the verdict answers every position of a sealed batch."""
         async with self.database.transaction(lease) as connection:
             await lock_batch(connection, batch_id, BatchState.SEALED)
-            await connection.execute("delete_reservation", [batch_id])
-            await connection.execute("move_to_ended", batch_id, verdict.code, verdict.message)
+            await end_by_verdict(connection, batch_id, verdict)
 
     @failpoint("submitter.looked_up")
     async def looked_up(self, lease: Held, batch_id: uuid.UUID) -> None:
@@ -235,6 +250,12 @@ class SubmitterStore:
         async with self.database.transaction(lease) as connection:
             await lock_batch(connection, batch_id, BatchState.SEALED)
             await send_again(connection, batch_id, Again(seconds, refusals=0))
+
+
+async def end_by_verdict(connection: Connection, batch_id: uuid.UUID, verdict: Verdict) -> None:
+    """End a sealed batch, which the caller has locked, without the provider."""
+    await connection.execute("delete_reservation", [batch_id])
+    await connection.execute("move_to_ended", batch_id, verdict.code, verdict.message)
 
 
 async def settle(connection: Connection, intent_id: uuid.UUID, outcome: str, provider_batch_id: str | None) -> None:

@@ -162,14 +162,6 @@ class WindowStore:
             )
             return {row["topic"]: (row["stored_bytes"], row["paused"]) for row in rows}
 
-    async def resume_lane(self, lane: str | None) -> list[LaneKey]:
-        """An operator's word: go on with all halted lanes, or with those of a model or endpoint."""
-        return [lane_key(row) for row in await self.database.fetch("resume_lane", lane)]
-
-    async def request_flush(self, lane: str | None) -> list[LaneKey]:
-        """An operator's word: seal what waits in all lanes, or in those of a model or endpoint."""
-        return [lane_key(row) for row in await self.database.fetch("request_flush", lane)]
-
 
 def chunk_summary(row: Record) -> ChunkSummary:
     """What sealing reads of a chunk."""

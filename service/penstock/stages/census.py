@@ -8,7 +8,8 @@ import structlog
 
 from penstock.core.batch import PROVIDER_RANK
 from penstock.core.lane import LaneKey, Lanes
-from penstock.postgres.census_store import CensusStore
+from penstock.postgres.census_store import CensusStore, Gauges
+from penstock.postgres.operator_store import Pausable
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
@@ -57,10 +58,21 @@ class Census(Stage):
             log.info("generation.changed", mine=self.generation, newest=newest)
         metrics.replica_generations.set(variants)
         self.lease = await self.keeper.standing("census", self.lease)
-        if self.lease is not None and self.rounds % GAUGES_EVERY == 0:
-            await self.gauge()
+        if self.lease is not None:
+            await self.log_audit()
+            if self.rounds % GAUGES_EVERY == 0:
+                await self.gauge()
         self.rounds += 1
         return ROUND_SECONDS
+
+    async def log_audit(self) -> None:
+        """Write what operators did to the log, at least once."""
+        rows = await self.store.audit()
+        for row in rows:
+            event = f"operator.{row['action']}"
+            log.info(event, target=row["target"], at=row["done_at"].isoformat(), **row["detail"])
+        if rows:
+            await self.store.forget_audit([row["id"] for row in rows])
 
     async def gauge(self) -> None:
         """Read the cluster's state once, for every gauge of it."""
@@ -93,10 +105,17 @@ class Census(Stage):
             limit = self.lanes.policy(key).enqueued_tokens_max or report.limits.get(key)
             if limit is not None:
                 metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
-        metrics.in_doubt_creates.set(report.in_doubt)
-        metrics.in_doubt_age.set(report.in_doubt_age_seconds)
-        for stage, work in report.actionable.items():
-            metrics.actionable_work.labels(stage).set(work)
+        show_counts(report)
+
+
+def show_counts(report: Gauges) -> None:
+    """The gauges that know no lane."""
+    metrics.in_doubt_creates.set(report.in_doubt)
+    metrics.in_doubt_age.set(report.in_doubt_age_seconds)
+    for stage, work in report.actionable.items():
+        metrics.actionable_work.labels(stage).set(work)
+    for kind in Pausable:
+        metrics.pauses.labels(kind).set(report.pauses.get(kind, 0))
 
 
 def left_alone(chunks: int) -> None:

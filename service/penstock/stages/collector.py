@@ -15,7 +15,17 @@ from pathlib import Path
 
 import structlog
 
-from penstock.core.batch import KNOWN_CODES, BatchError, Remedy, Verdict, locate, positions, remedy
+from penstock.core.batch import (
+    CANCELLED,
+    KNOWN_CODES,
+    BatchError,
+    Cancel,
+    Remedy,
+    Verdict,
+    locate,
+    positions,
+    remedy,
+)
 from penstock.core.chunk import NewChunk, read_lines
 from penstock.core.decision import (
     FORMAT,
@@ -200,14 +210,15 @@ class Collector:
         elif batch.verdict:
             decision = verdict_for_all(batch, batch.verdict)
         elif spooled is None and not batch.abandoned:
-            answer = await self.refused(lease, batch)
+            answer = CANCELLED if batch.cancel is Cancel.ANSWER else await self.refused(lease, batch)
             if answer is None:
                 return False
             decision = verdict_for_all(batch, answer)
         else:
             kinds = spooled.lines.kinds if spooled else bytes(batch.size.requests)
             attempts, expired = await self.histories(batch)
-            decision = decide(kinds, attempts, policy.attempts_max, expired)
+            cancelled = CANCELLED if batch.cancel is Cancel.ANSWER else None
+            decision = decide(kinds, attempts, policy.attempts_max, expired, cancelled)
             if spooled:
                 await self.learn(batch, spooled)
             if spooled and spooled.lost:

@@ -332,7 +332,7 @@ class Intake(Stage):
             topic=partition.topic,
             partition=partition.partition,
             reason=reason,
-            mend=f"penstock resume {partition.topic} {partition.partition}",
+            mend=f"penstock resume partition {partition.topic} {partition.partition}",
         )
         await self.store.halt_partition(place, reason, position)
 

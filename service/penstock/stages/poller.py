@@ -84,7 +84,9 @@ class Poller(Stage):
             due_at, self.due_at = self.due_at, 0.0
             watched = [each for each in await self.store.watched(self.account) if each.provider_batch_id in hinted]
             if watched:
-                await self.record(lease, watched, await self.look(lease, watched))
+                seen = await self.look(lease, watched)
+                await self.record(lease, watched, seen)
+                await self.end_what_must(lease, watched, seen)
             self.due_at = due_at
 
     async def watch(self, lease: Lease) -> float:
@@ -106,13 +108,7 @@ class Poller(Stage):
         if not seen:
             log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
         await self.record(lease, watched, seen)
-        for each in watched:
-            status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
-            if not is_terminal(status) and each.overdue_seconds > self.settings.stuck_grace_seconds:
-                try:
-                    await self.unstick(lease, each, account_answers=bool(seen))
-                except ProviderError as error:
-                    log.warning("batch.unstick_failed", batch=str(each.id), error=str(error))
+        await self.end_what_must(lease, watched, seen)
         youngest = min(each.age_seconds for each in watched)
         return min(max(self.settings.interval_seconds, youngest * AGE_SHARE), self.settings.interval_max_seconds)
 
@@ -201,8 +197,19 @@ class Poller(Stage):
             metrics.cost_usd.labels(label).inc(float(sighting.bill.cost_usd))
             metrics.saving_usd.labels(label).inc(float(sighting.bill.saving_usd))
 
-    async def unstick(self, lease: Lease, watched: Watched, *, account_answers: bool) -> None:
-        """A batch past its expiry and grace: cancel it, and when that does not end it, close it here (W1, W3).
+    async def end_what_must(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
+        """End the batches that are stuck, and those that an operator has cancelled."""
+        for each in watched:
+            status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
+            if is_terminal(status) or not (each.cancel or each.overdue_seconds > self.settings.stuck_grace_seconds):
+                continue
+            try:
+                await self.end(lease, each, account_answers=bool(seen))
+            except ProviderError as error:
+                log.warning("batch.end_failed", batch=str(each.id), error=str(error))
+
+    async def end(self, lease: Lease, watched: Watched, *, account_answers: bool) -> None:
+        """A batch that must end: cancel it, and when that does not end it, close it here (W1, W3).
 
         One that the provider does not know is closed past both graces; much later when the account knows none of
         ours, for then the key may be another account's.
@@ -220,7 +227,8 @@ class Poller(Stage):
         if is_terminal(fresh.status):
             return  # the next round records it
         if watched.cancelling_seconds is None:
-            log.error("batch.stuck", batch=str(watched.id), provider_batch=fresh.id, status=fresh.status)
+            if not watched.cancel:
+                log.error("batch.stuck", batch=str(watched.id), provider_batch=fresh.id, status=fresh.status)
             await self.client.cancel(watched.provider_batch_id)
             await self.store.request_cancel(lease, watched.id)
         elif watched.cancelling_seconds > self.settings.cancel_grace_seconds and not watched.abandoned:

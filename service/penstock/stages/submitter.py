@@ -131,6 +131,10 @@ class Submitter(Stage):
             self.lease.progress()
             with apart(batch=str(batch_id)):
                 await self.store.expire(batch_id)
+        for batch_id in await self.store.withdrawn():
+            self.lease.progress()
+            with apart(batch=str(batch_id)):
+                await self.store.withdraw(batch_id)
 
     def limit_of(self, key: LaneKey, learned: int | None) -> int | None:
         """The enqueued-token limit in force for a model."""

@@ -101,18 +101,18 @@ def failures_apart(patch: Patch) -> None:
 @defence("W1")
 def fresh_retrieve(patch: Patch) -> None:
     """A batch is held to be stuck by the status that was last recorded of it."""
-    unstick = Poller.unstick
+    end = Poller.end
 
     async def by_record(self: Poller, lease: Lease, watched: Watched, **options: bool) -> None:
         with patch.context() as stale:
             recorded = ProviderBatch(watched.provider_batch_id, watched.status, None, None, None, None, (), {}, 0, 0, 0)
             stale.setattr(self.client, "retrieve", partial(answer, recorded))
-            await unstick(self, lease, watched, **options)
+            await end(self, lease, watched, **options)
 
     async def answer(recorded: ProviderBatch, _: str) -> ProviderBatch:
         return recorded
 
-    patch.setattr(Poller, "unstick", by_record)
+    patch.setattr(Poller, "end", by_record)
 
 
 @defence("W1")

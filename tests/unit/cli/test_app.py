@@ -11,6 +11,8 @@ from tests.support.simulator import SERVICE
 
 RUNNER = CliRunner()
 COMMANDS = sorted(each.callback.__name__.replace("_", "-") for each in app.registered_commands if each.callback)
+GROUPS = {str(each.name): each.typer_instance for each in app.registered_groups if each.typer_instance}
+LEVERS = [f"{group} {each.name}" for group, levers in GROUPS.items() for each in levers.registered_commands]
 
 
 def help_of(*arguments: str) -> str:
@@ -21,19 +23,25 @@ def help_of(*arguments: str) -> str:
 
 def test_every_command_is_listed() -> None:
     listed = help_of()
-    expected = "batches check demo find flush migrate resume resume-lane run send status tail"
-    assert expected.split() == COMMANDS
-    assert all(name in listed for name in COMMANDS)
+    assert (
+        sorted(["run", "check", "migrate", "demo", "send", "tail", "status", "batches", "find", "flush", "cancel"])
+        == COMMANDS
+    )
+    assert [
+        *("pause lane", "pause account", "pause topic"),
+        *("resume lane", "resume account", "resume topic", "resume partition"),
+    ] == LEVERS
+    assert all(name in listed for name in [*COMMANDS, *GROUPS])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *LEVERS])
 def test_every_command_helps_with_examples(command: str) -> None:
-    said = help_of(command)
+    said = help_of(*command.split())
     assert "For example:" in said
     assert f"penstock {command}" in said.split("For example:")[1]
 
 
-@pytest.mark.parametrize("command", ["check", "send", "tail", "status", "batches", "find", "flush", "resume-lane"])
+@pytest.mark.parametrize("command", ["check", "send", "tail", "status", "batches", "find", "flush", "cancel"])
 def test_what_prints_data_prints_it_as_json_too(command: str) -> None:
     assert "--output" in help_of(command)
 

@@ -56,5 +56,5 @@ async def test_halted_partitions_are_counted_by_their_topic(intake: Intake, log:
         await intake.halt(TopicPartition(topic, partition), Place(uuid.uuid4(), partition), "it is a test", 7)
     assert (halted_of("one"), halted_of("other")) == (2, 1)
     assert log.calls[-1].method_name == "error"
-    assert log.calls[-1].kwargs["mend"] == "penstock resume one 1"
+    assert log.calls[-1].kwargs["mend"] == "penstock resume partition one 1"
     metrics.partitions_halted.clear()

@@ -25,7 +25,9 @@ GRACES = PollerSettings().stuck_grace_seconds + PollerSettings().cancel_grace_se
 
 def watched(name: str, overdue_seconds: float = -1.0) -> Watched:
     key = LaneKey("account", "/v1/responses", "gpt-4o", "24h")
-    return Watched(uuid.uuid4(), key, 3, name, "in_progress", NOW, 1.0, overdue_seconds, None, abandoned=False)
+    return Watched(
+        uuid.uuid4(), key, 3, name, "in_progress", NOW, 1.0, overdue_seconds, None, cancel=False, abandoned=False
+    )
 
 
 class FakeStore(PollerStore):

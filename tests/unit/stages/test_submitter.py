@@ -61,6 +61,9 @@ class FakeStore(SubmitterStore):
     async def past_deadline(self) -> list[uuid.UUID]:
         return LATE
 
+    async def withdrawn(self) -> list[uuid.UUID]:
+        return []
+
     async def expire(self, batch_id: uuid.UUID) -> bool:
         if batch_id == LATE[1] and self.error:
             raise self.error

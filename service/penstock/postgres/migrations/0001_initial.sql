@@ -49,6 +49,36 @@ CREATE TABLE lane (
     UNIQUE (account, endpoint, model, completion_window)
 );
 
+-- What an operator holds back until it is resumed. A lane goes by its model, its endpoint or its whole name.
+CREATE TABLE pause (
+    kind text NOT NULL CHECK (kind IN ('lane', 'account', 'topic')),
+    name text NOT NULL,
+    reason text NOT NULL,
+    paused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (kind, name)
+);
+
+-- Lanes of which batches may be sealed and sent: neither halted nor paused.
+CREATE VIEW lane_open AS
+SELECT l.*
+FROM lane AS l
+WHERE l.halted_reason IS NULL AND NOT EXISTS (
+    SELECT FROM pause AS p
+    WHERE (p.kind = 'account' AND p.name = l.account)
+        OR (p.kind = 'lane' AND p.name IN (
+            l.model, l.endpoint, l.account || l.endpoint || ':' || l.model || '@' || l.completion_window
+        ))
+);
+
+-- What operators did, until a replica has written it to the log.
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    action text NOT NULL,
+    target text NOT NULL,
+    detail jsonb NOT NULL,
+    done_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- What is known of a model's enqueued-token limit and of what a nominal token really costs.
 CREATE TABLE quota (
     account text NOT NULL,
@@ -120,6 +150,8 @@ CREATE TABLE batch (
     output_tokens bigint NOT NULL DEFAULT 0,
     cost_usd numeric,
     saving_usd numeric,
+    -- An operator's word: what becomes of the requests that have no result when the batch is cancelled.
+    cancel text CHECK (cancel IN ('answer', 'again')),
     cancel_requested_at timestamptz,
     abandoned_at timestamptz,
     verdict_code text,

@@ -33,9 +33,6 @@ ON CONFLICT (account, model) DO UPDATE SET factor = excluded.factor;
 -- name: halt_lane
 UPDATE lane SET halted_reason = $2 WHERE id = $1;
 
--- name: release_lane
-DELETE FROM reservation AS r USING batch AS b WHERE b.id = r.batch_id AND b.lane_id = $1 AND b.state = 'sealed';
-
 -- name: set_probing
 UPDATE lane SET probing_at = CASE WHEN $2 THEN coalesce(probing_at, clock_timestamp()) END
 WHERE id = $1 AND (probing_at IS NOT NULL) <> $2;

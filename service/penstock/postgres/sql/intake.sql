@@ -81,7 +81,9 @@ SELECT
 FROM new;
 
 -- name: paused_topics
-SELECT topic FROM backlog WHERE paused;
+SELECT topic FROM backlog WHERE paused
+UNION
+SELECT name FROM pause WHERE kind = 'topic';
 
 -- name: database_clock
 SELECT extract(epoch FROM clock_timestamp())::double precision;

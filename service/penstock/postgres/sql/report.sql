@@ -33,6 +33,9 @@ GROUP BY l.id, w.stage;
 -- name: unknown_chunks
 SELECT count(*) FROM chunk WHERE taken < requests AND format > $1;
 
+-- name: count_pauses
+SELECT kind, count(*) AS pauses FROM pause GROUP BY kind;
+
 -- name: batch_states
 SELECT state, count(*) AS batches FROM batch
 WHERE state IN ('sealed', 'creating', 'submitted', 'ended') GROUP BY state
@@ -94,13 +97,15 @@ ORDER BY p.ordinal;
 SELECT topic, stored_bytes, paused, measured_at FROM backlog ORDER BY topic;
 
 -- name: halts
-SELECT 'partition' AS kind, topic || ' ' || partition AS name, halted_reason AS reason
+SELECT 'partition' AS kind, topic || ' ' || partition AS name, halted_reason AS reason, false AS paused
 FROM position WHERE halted_reason IS NOT NULL
 UNION ALL
-SELECT 'lane', account || endpoint || ':' || model || '@' || completion_window, halted_reason
+SELECT 'lane', account || endpoint || ':' || model || '@' || completion_window, halted_reason, false
 FROM lane WHERE halted_reason IS NOT NULL
 UNION ALL
-SELECT 'batch', id::text, parked_reason FROM batch WHERE parked_reason IS NOT NULL AND state = 'decided'
+SELECT 'batch', id::text, parked_reason, false FROM batch WHERE parked_reason IS NOT NULL AND state = 'decided'
+UNION ALL
+SELECT kind, name, reason, true FROM pause
 ORDER BY kind, name;
 
 -- name: manifests_page

@@ -3,8 +3,8 @@
 -- them for few and a held snapshot kept those that had been there.
 SELECT DISTINCT l.account, l.model
 FROM batch AS b
-JOIN lane AS l ON l.id = b.lane_id
-WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp() AND l.halted_reason IS NULL
+JOIN lane_open AS l ON l.id = b.lane_id
+WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp() AND b.cancel IS NULL
     AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL;
 
 -- name: insert_quota
@@ -19,9 +19,8 @@ FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
 -- name: batches_waiting
 SELECT b.id, b.tokens, b.requests, l.endpoint, l.completion_window
 FROM batch AS b
-JOIN lane AS l ON l.id = b.lane_id
-WHERE b.state = 'sealed' AND l.account = $1 AND l.model = $2 AND b.not_before <= clock_timestamp()
-    AND l.halted_reason IS NULL
+JOIN lane_open AS l ON l.id = b.lane_id
+WHERE b.state = 'sealed' AND l.account = $1 AND l.model = $2 AND b.not_before <= clock_timestamp() AND b.cancel IS NULL
     AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL
 ORDER BY b.sealed_at, b.id
 LIMIT 100;
@@ -49,8 +48,16 @@ DELETE FROM reservation WHERE batch_id = ANY($1::uuid[]);
 SELECT b.id
 FROM batch AS b
 LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
-WHERE b.state = 'sealed' AND b.deadline_at <= clock_timestamp()
+WHERE b.state = 'sealed' AND b.deadline_at <= clock_timestamp() AND b.cancel IS NULL
     AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
+ORDER BY b.sealed_at
+LIMIT 20;
+
+-- name: withdrawn
+SELECT b.id
+FROM batch AS b
+LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
+WHERE b.state = 'sealed' AND b.cancel = 'answer' AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
 ORDER BY b.sealed_at
 LIMIT 20;
 
@@ -63,6 +70,7 @@ WHERE (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
         b.state = 'creating'
         OR (
             b.state = 'sealed' AND b.not_before <= clock_timestamp() AND b.deadline_at > clock_timestamp()
+            AND b.cancel IS NULL
             AND EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
         )
     )
@@ -80,7 +88,7 @@ FOR UPDATE OF b SKIP LOCKED;
 SELECT
     b.id, b.lane_id, b.root_id, b.state, b.slot, b.requests, b.bytes, b.tokens, b.inputs, b.lines_lost, b.refusals,
     b.file_id, b.provider_batch_id, b.provider_status, b.provider_errors, b.output_file_id, b.error_file_id,
-    b.input_tokens, b.output_tokens, b.abandoned_at IS NOT NULL AS abandoned, b.verdict_code, b.verdict_message,
+    b.input_tokens, b.output_tokens, b.cancel, b.abandoned_at IS NOT NULL AS abandoned, b.verdict_code, b.verdict_message,
     b.decision_id, b.finals, b.next_position, b.sealed_at, b.submitted_at, b.ended_at, b.decided_at, b.deadline_at,
     b.cost_usd, b.saving_usd, l.account, l.endpoint, l.model, l.completion_window,
     (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id
@@ -103,8 +111,10 @@ UPDATE batch SET file_id = $2 WHERE id = $1;
 -- name: lock_creates
 SELECT pg_advisory_xact_lock(hashtext('penstock.creates/' || $1));
 
--- name: in_time
-SELECT deadline_at > clock_timestamp() FROM batch WHERE id = $1;
+-- name: may_start
+SELECT b.deadline_at > clock_timestamp() AND b.cancel IS NULL
+    AND EXISTS (SELECT FROM lane_open AS l WHERE l.id = b.lane_id)
+FROM batch AS b WHERE b.id = $1;
 
 -- name: count_creates
 SELECT count(*) FROM intent WHERE account = $1 AND intended_at > statement_timestamp() - interval '1 hour';
@@ -138,7 +148,7 @@ WHERE id = $1;
 UPDATE batch
 SET state = 'sealed', not_before = clock_timestamp() + make_interval(secs => $2), refusals = refusals + $3,
     file_id = CASE WHEN $4 THEN NULL ELSE file_id END, provider_batch_id = NULL, provider_status = NULL,
-    output_file_id = NULL, error_file_id = NULL, cancel_requested_at = NULL,
+    output_file_id = NULL, error_file_id = NULL, cancel_requested_at = NULL, cancel = nullif(cancel, 'again'),
     provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL
 WHERE id = $1;
 

@@ -12,10 +12,11 @@ SELECT
             AND b.sealed_at >= l.probing_at
     ) AS probe_running
 FROM chunk AS c
-JOIN lane AS l ON l.id = c.lane_id
+JOIN lane_open AS l ON l.id = c.lane_id
 LEFT JOIN quota AS q ON q.account = l.account AND q.model = l.model
-WHERE c.taken < c.requests AND c.not_before <= clock_timestamp() AND l.halted_reason IS NULL AND c.format <= $1
-GROUP BY c.lane_id, l.id, q.account, q.model;
+WHERE c.taken < c.requests AND c.not_before <= clock_timestamp() AND c.format <= $1
+GROUP BY c.lane_id, l.id, l.account, l.endpoint, l.model, l.completion_window, l.flush_requested_at, l.probing_at,
+    q.account, q.model;
 
 -- name: lock_lane
 SELECT 1 FROM lane WHERE id = $1 FOR UPDATE;
@@ -93,13 +94,3 @@ LEFT JOIN backlog AS b USING (topic)
 ON CONFLICT (topic) DO UPDATE
 SET stored_bytes = excluded.stored_bytes, paused = excluded.paused, measured_at = excluded.measured_at
 RETURNING topic, stored_bytes, paused;
-
--- name: resume_lane
-UPDATE lane SET halted_reason = NULL
-WHERE halted_reason IS NOT NULL AND ($1::text IS NULL OR model = $1 OR endpoint = $1)
-RETURNING account, endpoint, model, completion_window;
-
--- name: request_flush
-UPDATE lane SET flush_requested_at = clock_timestamp()
-WHERE closed_at IS NULL AND account <> '' AND ($1::text IS NULL OR model = $1 OR endpoint = $1)
-RETURNING account, endpoint, model, completion_window;

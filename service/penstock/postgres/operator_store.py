@@ -1,0 +1,122 @@
+"""What operators tell the cluster; each word is noted for the log in the transaction that carries it out."""
+
+import getpass
+import socket
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.core.batch import BatchState, Cancel
+from penstock.core.lane import LaneKey
+from penstock.postgres.database import Connection, Database
+from penstock.postgres.intake_store import lane_key
+
+NO_MORE = frozenset({BatchState.ENDED, BatchState.DECIDED, BatchState.PUBLISHED, BatchState.SPLIT})
+"""States in which there is nothing left to cancel."""
+
+
+class Pausable(StrEnum):
+    """What can be paused."""
+
+    LANE = "lane"
+    ACCOUNT = "account"
+    TOPIC = "topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellable:
+    """A batch that an operator names, as it was when the word reached it."""
+
+    id: uuid.UUID
+    key: LaneKey
+    state: BatchState
+    requests: int
+    provider_batch_id: str | None
+    cancel: Cancel | None
+
+
+class OperatorStore:
+    """Every method does the same when it is called again."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def pause(self, kind: Pausable, name: str, reason: str) -> tuple[bool, list[LaneKey]]:
+        """Hold a lane, an account or a topic; what is sealed there gives back its tokens.
+
+        Returns:
+            Whether it was not paused before, and the open lanes that are held by it (none for a topic).
+        """
+        async with self.database.transaction() as connection:
+            new = await connection.row("insert_pause", kind.value, name, reason) is not None
+            if new:
+                await connection.execute("release_held")
+                await note(connection, "pause", f"{kind} {name}", reason=reason)
+            if kind is Pausable.TOPIC:
+                return new, []
+            return new, [lane_key(row) for row in await connection.fetch("lanes_named", kind.value, name)]
+
+    async def resume(self, kind: Pausable, name: str | None) -> list[str]:
+        """Let go on what was paused under this name, and lanes of it that halted; all of the kind without a name.
+
+        Returns:
+            The names of what goes on.
+        """
+        async with self.database.transaction() as connection:
+            names = [row["name"] for row in await connection.fetch("delete_pauses", kind.value, name)]
+            if kind is Pausable.LANE:
+                names += [row["name"] for row in await connection.fetch("end_halts", name)]
+            for each in names:
+                await note(connection, "resume", f"{kind} {each}")
+            return names
+
+    async def flush(self, lane: str | None) -> list[LaneKey]:
+        """Seal what waits in all lanes, or in those of this model, endpoint or name."""
+        async with self.database.transaction() as connection:
+            lanes = [lane_key(row) for row in await connection.fetch("request_flush", lane)]
+            for each in lanes:
+                await note(connection, "flush", f"lane {each}")
+            return lanes
+
+    async def cancel(self, search: str, cancel: Cancel) -> list[Cancellable]:
+        """Cancel a batch, if the search finds one alone and there is something left of it to cancel.
+
+        Args:
+            search: the beginning of its id, or the provider's id.
+            cancel: what becomes of the requests without a result. A batch that was not sent is only ever answered.
+
+        Returns:
+            The batches found, at most two, as they were before.
+        """
+        async with self.database.transaction() as connection:
+            found = [
+                Cancellable(
+                    row["id"],
+                    lane_key(row),
+                    BatchState(row["state"]),
+                    row["requests"],
+                    row["provider_batch_id"],
+                    Cancel(row["cancel"]) if row["cancel"] else None,
+                )
+                for row in await connection.fetch("cancellable", search)
+            ]
+            if len(found) == 1 and may_cancel(found[0], cancel):
+                (batch,) = found
+                await connection.execute("cancel_batch", batch.id, cancel.value)
+                if batch.provider_batch_id is not None:
+                    hint = f"cancel/{batch.id}/{cancel}"
+                    await connection.execute("note_webhook", batch.key.account, hint, batch.provider_batch_id)
+                await note(connection, "cancel", f"batch {batch.id}", rest=cancel.value, requests=batch.requests)
+            return found
+
+
+def may_cancel(batch: Cancellable, cancel: Cancel) -> bool:
+    """Whether this word would change anything."""
+    sent = batch.state is not BatchState.SEALED
+    return batch.state not in NO_MORE and batch.cancel is not cancel and (sent or cancel is Cancel.ANSWER)
+
+
+async def note(connection: Connection, action: str, target: str, **detail: object) -> None:
+    """Note an operator's word for the audit log."""
+    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    await connection.execute("insert_audit", action, target, {"by": by, **detail})
