@@ -1,7 +1,8 @@
 # The service; with `--target simulator`, the simulator of the provider.
 # Behind a proxy with its own authority: --secret id=pipconf,src=pip.conf --secret id=cabundle,src=ca.crt, where pip.conf
 # says `cert = /run/secrets/ca.crt`.
-ARG BASE_IMAGE=python:3.13-slim
+# The digest is that of python:3.13-slim for every platform; a mirror's is as good.
+ARG BASE_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /build
@@ -43,10 +44,12 @@ ENTRYPOINT ["batchsim", "--host", "0.0.0.0", "--port", "8080", "--state", "/var/
 
 FROM runtime AS service
 ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="penstock" \
       org.opencontainers.image.description="Kafka in, OpenAI Batch API through, Kafka out: exactly once" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}"
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 ENV PENSTOCK_SPOOL_FOLDER=/var/spool/penstock
 COPY --from=build --chown=65532:65532 /state /var/spool/penstock
 COPY --from=build /opt/penstock /opt/penstock

@@ -12,7 +12,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint unit simulate integration fuzz test-defences chaos soak servers docs bench lock clean
+.PHONY: help demo test test-deploy golden lint unit simulate integration fuzz test-defences chaos soak servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,13 @@ demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl 
 
 test: lint $(VENV)/servers ## everything that must pass: lint, then unit tests, simulation, integration tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/simulation tests/integration
+
+test-deploy: $(VENV)/development $(VENV)/servers ## the image and the chart on real machinery; needs Go, podman, runc and debootstrap
+	$(BIN)/python -m tests.deploy.tools
+	$(BIN)/python -m pytest tests/deploy
+
+golden: $(VENV)/development ## render the chart anew for review, after a change of it
+	$(BIN)/python -m tests.deploy.rendering
 
 lint: $(VENV)/development ## style, types and the contracts between the modules
 	$(BIN)/ruff check .
@@ -53,8 +60,9 @@ chaos: $(VENV)/development $(VENV)/servers ## strike every failpoint in every wa
 servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, until Ctrl-C
 	$(BIN)/python -m penstock.embedded
 
-docs: $(VENV)/development ## write the reference pages anew, from the code
+docs: $(VENV)/development ## write the reference pages and the chart's schema and table anew
 	$(BIN)/python -m tests.support.reference
+	$(BIN)/python -m tests.support.chart
 
 bench: $(VENV)/development $(VENV)/servers ## measure throughput
 	$(BIN)/python -m tests.benchmark
@@ -66,6 +74,7 @@ lock: $(BIN)/python ## resolve all dependencies anew
 	$(COMPILE) -c requirements/development.lock --extra simulator pyproject.toml -o requirements/simulator.lock
 	$(COMPILE) -c requirements/development.lock pyproject.toml -o requirements/service.lock
 	$(COMPILE) -c requirements/development.lock --group build -o requirements/build.lock
+	$(COMPILE) --group deploy -o requirements/deploy.lock
 	$(MAKE) $(VENV)/demo
 	$(BIN)/python -m penstock.embedded.jars --lock
 

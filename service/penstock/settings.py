@@ -222,10 +222,18 @@ class JanitorSettings(Section):
     payload_turn_seconds: float = Field(3600.0, gt=0, description="How long one payload table of the ring is filled.")
 
 
+def temporary_folder() -> Path:
+    """Where temporary files go; where there is nowhere to write, as for a Job of `migrate`, that is no mistake yet."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path("/tmp")  # noqa: S108 - only a default: the spool makes its own folder, and says when it cannot
+
+
 class SpoolSettings(Section):
     """Disk space for uploads and downloads."""
 
-    folder: Path = Field(Path(tempfile.gettempdir()) / "penstock", description="A folder on disk, never in memory.")
+    folder: Path = Field(temporary_folder() / "penstock", description="A folder on disk, never in memory.")
     upload_bytes_max: int = Field(2 * 1024**3, ge=1024, description="Bytes that uploads may take at a time.")
     download_bytes_max: int = Field(16 * 1024**3, ge=1024, description="Bytes that downloads may take at a time.")
 

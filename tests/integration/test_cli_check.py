@@ -60,6 +60,19 @@ async def test_topics_are_created_as_they_must_be(bridge: Bridge) -> None:
             await admin.delete_topics(list(names.values()))
 
 
+async def test_topics_are_looked_at_alone(bridge: Bridge) -> None:
+    environment = bridge.environment(
+        kafka_result_topic=f"{bridge.result_topic}-new",
+        postgres_dsn="postgresql://nobody@127.0.0.1:1/none",
+        provider_base_url="http://127.0.0.1:1/v1",
+    )
+    finished = await penstock(environment, "check", "--only", "kafka", "--create-topics", "--output", "json")
+    assert finished.code == 0, finished
+    parts = {each["part"] for each in finished.json["findings"]}
+    assert parts == {"settings", "lanes", "kafka"}
+    assert f"created {bridge.result_topic}-new" in finished.out
+
+
 async def test_a_schema_that_is_missing_is_told_with_its_mend(bridge: Bridge, database: str) -> None:
     finished = await penstock(bridge.environment(postgres_dsn=database), "check")
     assert finished.code == 1

@@ -1,6 +1,7 @@
 """`penstock send` and `penstock tail` with a real Kafka and the service between them."""
 
 import json
+import re
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -82,3 +83,20 @@ async def test_results_and_dead_letters_are_told(bridge: Bridge) -> None:
         "invalid_json: The value is not valid JSON; send one object and nothing before or after it. (from 0@2)"
         in dead.out
     )
+
+
+async def test_one_request_is_asked_and_its_answer_shown(bridge: Bridge) -> None:
+    async with bridge.service():
+        asked = await penstock(bridge.environment(), "ask", "A word?", "--output", "json")
+        refused = await penstock(bridge.environment(), "ask", "--model", "")
+    assert asked.code == 0, asked
+    assert asked.json["value"]["custom_id"] in asked.err
+    assert asked.json["value"]["response"]["status_code"] == 200
+    assert refused.code == 1
+    assert "missing_model" in refused.out
+
+
+async def test_who_asks_in_vain_is_told_how_to_find_the_request(bridge: Bridge) -> None:
+    asked = await penstock(bridge.environment(), "ask", "--timeout-seconds", 2)
+    assert asked.code == 2
+    assert re.fullmatch(r"sent (ask-\w+) to .*\npenstock: no result in 2 s; where it is: penstock find \1\n", asked.err)

@@ -1,7 +1,10 @@
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from penstock.core.errors import ConfigurationError
-from penstock.settings import load_settings
+from penstock.settings import load_settings, temporary_folder
 
 
 def pace() -> tuple[float, float]:
@@ -16,6 +19,12 @@ def test_with_webhooks_polling_is_slow_unless_it_is_set(monkeypatch: pytest.Monk
     assert pace() == (60, 600)
     monkeypatch.setenv("PENSTOCK_POLLER_INTERVAL_SECONDS", "7")
     assert pace() == (7, 600)
+
+
+def test_commands_that_write_no_file_need_no_folder_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert temporary_folder() == Path("/tmp")
 
 
 def test_a_receiver_of_webhooks_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

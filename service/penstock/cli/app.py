@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import batches, check, demo, find, levers, run, send, status, tail
+from penstock.cli import ask, batches, check, demo, find, levers, run, send, status, tail
 
 app = typer.Typer(
     name="penstock",
@@ -17,6 +17,7 @@ for each in (
     run.migrate,
     run.run,
     send.send,
+    ask.ask,
     tail.tail,
     status.status,
     batches.batches,

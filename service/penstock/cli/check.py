@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from penstock.cli.outcome import reported
-from penstock.cli.preflight import Level, Preflight
+from penstock.cli.preflight import Level, Part, Preflight
 from penstock.cli.printing import Output, OutputOption, console, print_json
 from penstock.kafka.layout import PARTITIONS
 from penstock.telemetry.log import configure_logging
@@ -20,6 +20,10 @@ MARKS = {
 
 
 def check(
+    only: Annotated[
+        list[Part] | None,
+        typer.Option(help="Of what lies outside look at this alone; repeatable."),
+    ] = None,
     create_topics: Annotated[
         bool, typer.Option("--create-topics", help="Create the topics that are missing, with the right settings.")
     ] = False,
@@ -39,10 +43,12 @@ def check(
 
     * `penstock check`
     * `penstock check --create-topics --partitions 12 --replicas 3`
+    * `penstock check --only kafka --create-topics`
     * `penstock check --output json | jq '.findings[] | select(.level == "problem")'`
     """
     configure_logging("error", console=True)
-    preflight = Preflight(create_topics=create_topics, partitions=partitions, replicas=replicas)
+    parts = frozenset(only or Part)
+    preflight = Preflight(parts, create_topics=create_topics, partitions=partitions, replicas=replicas)
     with reported():
         asyncio.run(preflight.run())
     if output is Output.JSON:

@@ -41,6 +41,16 @@ class Level(StrEnum):
     PROBLEM = "problem"
 
 
+class Part(StrEnum):
+    """What can be looked at by itself."""
+
+    KAFKA = "kafka"
+    POSTGRES = "postgres"
+    SPOOL = "spool"
+    PROVIDER = "provider"
+    WEBHOOK = "webhook"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at."""
@@ -56,11 +66,13 @@ class Preflight:
     """Looks at everything that the service needs, and collects what it finds.
 
     Args:
+        parts: what is looked at beside settings and lanes.
         create_topics: create the topics that are missing first.
         partitions: of topics created.
         replicas: of topics created; None is as many as there are brokers, three at most.
     """
 
+    parts: frozenset[Part] = frozenset(Part)
     create_topics: bool = False
     partitions: int = PARTITIONS
     replicas: int | None = None
@@ -91,15 +103,16 @@ class Preflight:
         if settings is None:
             return
         lanes = self.read_lanes(settings)
-        if "kafka" not in wrong:
+        left = self.parts - wrong
+        if Part.KAFKA in left:
             await self.check_kafka(settings, lanes)
-        if "postgres" not in wrong:
+        if Part.POSTGRES in left:
             await self.check_postgres(settings, bound="deployment" not in wrong)
-        if "spool" not in wrong:
+        if Part.SPOOL in left:
             await asyncio.to_thread(self.check_spool, settings.spool)
-        if "provider" not in wrong:
+        if Part.PROVIDER in left:
             await self.check_provider(settings)
-        if settings.webhook.port is not None:
+        if Part.WEBHOOK in left and settings.webhook.port is not None:
             self.check_webhook(settings.webhook)
 
     def read_settings(self) -> tuple[Settings | None, frozenset[str]]:

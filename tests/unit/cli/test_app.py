@@ -24,7 +24,9 @@ def help_of(*arguments: str) -> str:
 def test_every_command_is_listed() -> None:
     listed = help_of()
     assert (
-        sorted(["run", "check", "migrate", "demo", "send", "tail", "status", "batches", "find", "flush", "cancel"])
+        sorted(
+            ["ask", "run", "check", "migrate", "demo", "send", "tail", "status", "batches", "find", "flush", "cancel"]
+        )
         == COMMANDS
     )
     assert [
@@ -41,7 +43,7 @@ def test_every_command_helps_with_examples(command: str) -> None:
     assert f"penstock {command}" in said.split("For example:")[1]
 
 
-@pytest.mark.parametrize("command", ["check", "send", "tail", "status", "batches", "find", "flush", "cancel"])
+@pytest.mark.parametrize("command", ["ask", "check", "send", "tail", "status", "batches", "find", "flush", "cancel"])
 def test_what_prints_data_prints_it_as_json_too(command: str) -> None:
     assert "--output" in help_of(command)
 

@@ -1,0 +1,58 @@
+{{- /* The ports of the brokers. */ -}}
+{{- define "penstock.kafka.ports" -}}
+{{- $ports := list -}}
+{{- range .Values.kafka.bootstrapServers -}}
+{{- $ports = append $ports (splitList ":" . | last | int) -}}
+{{- end -}}
+{{- default ($ports | uniq) .Values.networkPolicy.kafkaPorts | toJson -}}
+{{- end }}
+
+{{- /* The port of the provider's URL. */ -}}
+{{- define "penstock.provider.port" -}}
+{{- $url := urlParse .Values.provider.baseUrl -}}
+{{- $own := splitList ":" $url.host | rest -}}
+{{- ternary (first $own) (ternary "443" "80" (eq $url.scheme "https")) (gt (len $own) 0) -}}
+{{- end }}
+
+{{- define "penstock.rule" -}}
+- ports:
+    {{- range .ports }}
+    - protocol: TCP
+      port: {{ . }}
+    {{- end }}
+  {{- with .to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- /* What may be reached: names, and of kafka, postgres and provider those that `to` says. */ -}}
+{{- define "penstock.egress" -}}
+{{- $root := .root -}}
+{{- $policy := $root.Values.networkPolicy -}}
+- ports:
+    - protocol: UDP
+      port: 53
+    - protocol: TCP
+      port: 53
+  {{- with $policy.dns }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- if has "kafka" .to }}
+{{ include "penstock.rule" (dict "ports" (include "penstock.kafka.ports" $root | fromJsonArray) "to" $policy.kafka) }}
+{{- end }}
+{{- if has "postgres" .to }}
+{{ include "penstock.rule" (dict "ports" (list (int (default $root.Values.postgres.port $policy.postgresPort))) "to" $policy.postgres) }}
+{{- end }}
+{{- if has "provider" .to }}
+{{- if $root.Values.simulator.enabled }}
+{{ include "penstock.rule" (dict "ports" (list 8080) "to" (list (dict "podSelector" (dict "matchLabels" (include "penstock.selector" (dict "root" $root "component" "simulator") | fromYaml))))) }}
+{{- else }}
+{{ include "penstock.rule" (dict "ports" (list (include "penstock.provider.port" $root)) "to" $policy.provider) }}
+{{- end }}
+{{- end }}
+{{- with $policy.extraEgress }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
