@@ -12,13 +12,13 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-deploy golden lint unit simulate integration fuzz test-defences chaos soak servers docs bench lock clean
+.PHONY: help demo test test-deploy golden lint unit simulate integration long fuzz test-defences chaos soak servers docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running
-	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
+demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl for your own requests, KEEP=1 to leave it running, FAULTS=1 (a seed) for a storm
+	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(FAULTS),--faults "$(FAULTS)")
 
 test: lint $(VENV)/servers ## everything that must pass: lint, then unit tests, simulation, integration tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/simulation tests/integration
@@ -45,6 +45,9 @@ simulate: $(VENV)/development ## days of the stages' logic in milliseconds each:
 integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
 
+long: $(VENV)/development $(VENV)/servers ## what takes minutes by its nature: ten minutes without a broker, 50,000 bad lines
+	$(BIN)/python -m pytest --timeout 1800 --durations 0 tests/long
+
 fuzz: $(VENV)/development ## messages by chance through intake's parser: INPUTS=1000000 of them, by SEED=0
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),0)
 
@@ -63,6 +66,7 @@ servers: $(VENV)/servers ## a Kafka and a Postgres to run the service against, u
 docs: $(VENV)/development ## write the reference pages and the chart's schema and table anew
 	$(BIN)/python -m tests.support.reference
 	$(BIN)/python -m tests.support.chart
+	$(BIN)/python -m tests.outcomes.page
 
 bench: $(VENV)/development $(VENV)/servers ## measure throughput
 	$(BIN)/python -m tests.benchmark

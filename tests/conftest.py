@@ -10,7 +10,7 @@ from penstock.embedded.postgres import EmbeddedPostgres
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.stack import TopicFactory, fresh_database, running, topic_factory
 
-pytest_plugins = ["tests.defences.plugin"]
+pytest_plugins = ["tests.defences.plugin", "tests.outcomes.plugin"]
 
 
 @pytest.fixture(scope="session")

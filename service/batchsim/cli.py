@@ -53,6 +53,7 @@ def run(
     embedding_dimensions: Annotated[int, Option(min=1, help="Length of vectors where a request asks for none.")] = 8,
     model: Annotated[list[str] | None, Option(help="A model that exists; repeatable, by default all do.")] = None,
     enqueued_tokens: Annotated[list[str] | None, Option(metavar="MODEL=N", help="Limit of enqueued tokens.")] = None,
+    enqueued_inputs: Annotated[int, Option(min=1, help="Embedding inputs in progress at most.")] = 1_000_000,
     creates_per_hour: Annotated[int, Option(min=0, help="Batches that can be created in an hour.")] = 2_000,
     batch_requests: Annotated[int, Option(min=1, help="Requests in a batch at most.")] = 50_000,
     embedding_inputs: Annotated[int, Option(min=1, help="Embedding inputs in a batch at most.")] = 50_000,
@@ -75,6 +76,7 @@ def run(
         storage_bytes=storage_bytes,
         uploads_per_minute=uploads_per_minute,
         enqueued_tokens=parse_enqueued_tokens(enqueued_tokens or []),
+        enqueued_inputs=enqueued_inputs,
     )
     settings = Settings(
         state=state,

@@ -20,7 +20,15 @@ from batchsim.records import BatchRecord, FileRecord, Rejection, Status
 from batchsim.rules import Failure
 from batchsim.settings import Settings
 from batchsim.store import NewFile, Store
-from batchsim.validation import USUAL, Accepted, Rejected, Usual, token_limit_rejection, validate
+from batchsim.validation import (
+    USUAL,
+    Accepted,
+    Rejected,
+    Usual,
+    input_limit_rejection,
+    token_limit_rejection,
+    validate,
+)
 
 OUTPUT_FILE_SECONDS = 30 * 86_400
 SWEEP_SECONDS = 60.0
@@ -144,7 +152,7 @@ class Lifecycle:
             self.check_input_file(batch)
             accepted = await self.in_worker(partial(self.validate_input, batch))
             async with self.admission:
-                self.check_enqueued_tokens(accepted)
+                self.check_enqueued(accepted)
                 return await self.store.update_batch(batch.id, batch.status, partial(enter_in_progress, accepted))
         except Rejected as rejected:
             return await self.store.update_batch(batch.id, batch.status, partial(enter_failed, rejected.rejection))
@@ -209,11 +217,14 @@ class Lifecycle:
         if record is None or record.purpose != "batch":
             raise Rejected(cannot_find_file(batch.input_file_id))
 
-    def check_enqueued_tokens(self, accepted: Accepted) -> None:
+    def check_enqueued(self, accepted: Accepted) -> None:
         """Reject a batch that does not fit beside those that are open. The caller holds `admission`."""
         limit = self.settings.limits.enqueued_tokens.get(accepted.model)
         if limit is not None and self.store.enqueued_tokens().get(accepted.model, 0) + accepted.tokens > limit:
             raise Rejected(token_limit_rejection(accepted.model, self.settings.organization, limit))
+        limit = self.settings.limits.enqueued_inputs
+        if accepted.inputs and self.store.enqueued_inputs() + accepted.inputs > limit:
+            raise Rejected(input_limit_rejection(limit))
 
     def validate_input(self, batch: BatchRecord) -> Accepted:
         """Check the input file, and keep its bytes for the batch. Runs in the worker thread."""
@@ -303,5 +314,6 @@ def enter_failed(rejection: Rejection, batch: BatchRecord) -> None:
 
 def enter_in_progress(accepted: Accepted, batch: BatchRecord) -> None:
     """Begin to work on a validated batch."""
-    batch.model, batch.total, batch.tokens = accepted.model, accepted.requests, accepted.tokens
+    batch.model, batch.total = accepted.model, accepted.requests
+    batch.tokens, batch.inputs = accepted.tokens, accepted.inputs
     batch.enter(Status.IN_PROGRESS, time.time())

@@ -93,7 +93,10 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class BatchRecord(msgspec.Struct):
-    """A batch and all that decides its life. Times are Unix seconds; `tokens` are its estimated prompt tokens."""
+    """A batch and all that decides its life.
+
+    Times are Unix seconds; `tokens` are its estimated prompt tokens, `inputs` those of embeddings.
+    """
 
     id: str
     endpoint: str
@@ -109,6 +112,7 @@ class BatchRecord(msgspec.Struct):
     times: dict[Status, float] = {}
     model: str | None = None
     tokens: int = 0
+    inputs: int = 0
     total: int = 0
     completed: int = 0
     failed: int = 0

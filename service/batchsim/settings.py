@@ -29,6 +29,7 @@ class Limits:
     uploads_per_minute: int = 1_000
     creates_per_hour: int = 2_000
     enqueued_tokens: dict[str, int] = field(default_factory=dict)
+    enqueued_inputs: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,6 +256,10 @@ class Store:
         """
         return dict(self.reader.execute(query, (TERMINAL_JSON,)).fetchall())
 
+    def enqueued_inputs(self) -> int:
+        """Embedding inputs of the accepted batches that are not terminal."""
+        return sum(batch.inputs for batch in self.open_batches())
+
     def statuses(self) -> dict[str, int]:
         """How many batches there are in each status."""
         return dict(self.reader.execute("SELECT status, count(*) FROM batch GROUP BY status").fetchall())

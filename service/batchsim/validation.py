@@ -71,6 +71,7 @@ class Accepted:
     model: str = ""
     requests: int = 0
     tokens: int = 0
+    inputs: int = 0
 
 
 class Rejected(Exception):
@@ -94,7 +95,6 @@ def validate(lines: Iterable[bytes], endpoint: str, models: frozenset[str], limi
     """
     accepted = Accepted()
     seen: set[str] = set()
-    inputs = 0
     for number, raw in enumerate(lines, 1):
         line, body = read_line(raw, number)
         check_custom_id(line.custom_id, seen, number)
@@ -106,8 +106,8 @@ def validate(lines: Iterable[bytes], endpoint: str, models: frozenset[str], limi
             message = f"The batch input file contains more than {limits.batch_requests:,} requests."
             raise reject("request_limit_exceeded", None, message, None)
         if endpoint == EMBEDDINGS:
-            inputs += embedding_inputs(body.get("input"))
-            if inputs > limits.embedding_inputs:
+            accepted.inputs += embedding_inputs(body.get("input"))
+            if accepted.inputs > limits.embedding_inputs:
                 message = f"The batch contains more than {limits.embedding_inputs:,} embedding inputs."
                 raise reject("request_limit_exceeded", None, message, None)
     if accepted.requests == 0:
@@ -179,3 +179,8 @@ def token_limit_rejection(model: str, organization: str, limit: int) -> Rejectio
         "Please try again once some in_progress batches have been completed."
     )
     return Rejection("token_limit_exceeded", message)
+
+
+def input_limit_rejection(limit: int) -> Rejection:
+    """The error of a batch of embeddings that does not fit beside those that are enqueued."""
+    return Rejection("request_limit_exceeded", f"Enqueued embedding inputs are limited to {limit:,}.")

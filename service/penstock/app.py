@@ -146,8 +146,12 @@ class Service:
 
     def degraded(self) -> Mapping[str, str]:
         """What operators should look at; the service goes on."""
-        halted = metrics.account_halted.labels(self.settings.provider.account)._value.get()  # noqa: SLF001 - no public read
-        return {"provider": "the account is refused"} if halted else {}
+        account = self.settings.provider.account
+        if metrics.account_halted.labels(account)._value.get():  # noqa: SLF001 - no public read
+            return {"provider": "the account is refused"}
+        if metrics.provider_away.labels(account)._value.get():  # noqa: SLF001 - no public read
+            return {"provider": "it does not answer"}
+        return {}
 
 
 def parse_stages(text: str) -> frozenset[str]:

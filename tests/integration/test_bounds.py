@@ -57,6 +57,7 @@ def large(number: int) -> dict[str, Any]:
     return line(f"large-{number}", "/v1/chat/completions", "slow", messages=messages)
 
 
+@pytest.mark.outcome("backlog")
 async def test_a_full_backlog_pauses_its_topic_alone_until_there_is_room(talk: Conversation) -> None:
     bridge, service, (second,) = talk.bridge, talk.service, talk.bridge.more_requests
     await bridge.simulator.faults([{"when": {"model": "slow"}, "batch": {"seconds": {"in_progress": 4}}, "times": 1}])

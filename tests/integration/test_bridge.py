@@ -32,6 +32,7 @@ def runs(results: Iterable[Received]) -> dict[tuple[str, int, int], list[int]]:
     return offsets
 
 
+@pytest.mark.outcome("completed", "skipped-status")
 async def test_requests_of_three_endpoints_are_answered_once_each(bridge: Bridge) -> None:
     async with bridge.service():
         for partition in range(3):
@@ -45,6 +46,7 @@ async def test_requests_of_three_endpoints_are_answered_once_each(bridge: Bridge
 
 
 @pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.outcome("shuffled")
 async def test_results_of_a_batch_come_in_the_order_of_its_requests(bridge: Bridge, keyed: bool) -> None:
     async with bridge.service(intake_linger_seconds=1):
         for n in range(150):

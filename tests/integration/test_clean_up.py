@@ -69,6 +69,7 @@ async def in_progress(account: Account, batch_id: uuid.UUID, deployment: str = D
 
 
 @pytest.mark.defence("own_deployment")
+@pytest.mark.outcome("orphaned-uploads")
 async def test_only_what_this_deployment_made_is_cancelled_or_deleted(account: Account) -> None:
     """Off: whatever names one of our batches is taken as ours."""
     await account.simulator.faults([NEVER_ENDS])

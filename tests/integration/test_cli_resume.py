@@ -1,5 +1,6 @@
 """`penstock resume partition` after a partition has really halted."""
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
@@ -9,6 +10,7 @@ from tests.support.request import chat
 from tests.support.stack import admin_client
 
 
+@pytest.mark.outcome("retention-passed")
 async def test_a_partition_that_lost_messages_goes_on_after_telling_so(bridge: Bridge) -> None:
     async with bridge.service():
         await bridge.produce([chat("before")], partition=1)

@@ -19,6 +19,7 @@ WAY = ["validating", "in_progress", "finalizing", "completed"]
 
 
 @pytest.mark.defence("forward_only")
+@pytest.mark.outcome("status-back", "single-poll-fails", "list-stale")
 async def test_a_status_never_goes_back_whatever_polls_are_lost_or_come_late(bridge: Bridge) -> None:
     """Crash point 11: polls fail, and tell old statuses after new ones. Off: each status is recorded as it comes."""
     backwards = {"validating": {"status": "finalizing"}, "finalizing": {"status": "validating"}}
@@ -75,6 +76,7 @@ async def test_what_was_seen_of_an_earlier_batch_does_not_end_the_one_that_follo
 
 
 @pytest.mark.defence("reconciliation")
+@pytest.mark.outcome("expired", "cancelled", "missing-line", "unexecuted-line")
 async def test_what_a_batch_leaves_unanswered_is_sent_again(bridge: Bridge) -> None:
     """Crash point 12: batches expire, are cancelled, and complete with lines missing. Off: `completed` is trusted."""
     missing = 3
@@ -97,6 +99,7 @@ async def test_what_a_batch_leaves_unanswered_is_sent_again(bridge: Bridge) -> N
 
 
 @pytest.mark.defence("whole_download")
+@pytest.mark.outcome("download-short")
 async def test_a_download_that_ends_early_is_not_taken_for_missing_lines(bridge: Bridge) -> None:
     """Crash point 13: the first download is cut, and says nothing of it. Off: any download is believed."""
     await bridge.simulator.faults([{"operation": "files.content", "nth": 1, "http": {"truncate_to_bytes": 1500}}])
@@ -111,6 +114,7 @@ LOST_FILE = {"operation": "files.retrieve", "nth": 2, "http": {"status": 404}}
 
 
 @pytest.mark.defence("second_download")
+@pytest.mark.outcome("download-lost-line")
 async def test_paid_lines_that_are_gone_with_the_spool_are_sent_again(bridge: Bridge) -> None:
     """Crash point 13: spool and file are lost between decision and publishing. Off: the decision stands as it is."""
     await bridge.simulator.faults([{**LOST_FILE, "times": 1}])

@@ -24,6 +24,7 @@ async def test_a_batch_whose_builder_died_is_built_by_another_replica(bridge: Br
 
 
 @pytest.mark.defence("deterministic_file")
+@pytest.mark.outcome("upload-cut")
 async def test_a_file_that_was_uploaded_and_not_noted_is_found_by_its_name(bridge: Bridge) -> None:
     """Crash point 8: killed between the upload and its note. Off: no file is looked for."""
     files = await files_after_a_kill(bridge, refusals=0)
@@ -49,6 +50,7 @@ async def files_after_a_kill(bridge: Bridge, *, refusals: int) -> int:
 
 
 @pytest.mark.defence("intent_look_up", "deciding_scan", "sdk_create_retries")
+@pytest.mark.outcome("create-5xx-done", "create-timeout-done", "create-late", "create-sdk-retry")
 async def test_a_create_whose_answer_was_lost_is_looked_up_before_another(bridge: Bridge) -> None:
     """Crash point 9: a create is done and its answer dropped, or an error, or it lands late.
 

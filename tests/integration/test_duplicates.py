@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.support.bridge import Bridge
 from tests.support.crash import PATIENCE_SECONDS, POLL_SECONDS, batches, chats
 from tests.support.payments import IN_DOUBT, payments
@@ -18,6 +20,7 @@ async def counted(service: Service) -> float:
     return await service.metric(COUNTED, cause="create")
 
 
+@pytest.mark.outcome("create-too-late")
 async def test_a_create_that_landed_after_all_is_counted_once_though_it_is_over(bridge: Bridge) -> None:
     late = {"operation": "batches.create", "times": 1, "http": {"effect": "late", "late_seconds": 3}}
     await bridge.simulator.faults([late])

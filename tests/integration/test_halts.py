@@ -58,6 +58,7 @@ async def halted_or_read_on(bridge: Bridge, service: Service, before: int) -> bo
 
 
 @pytest.mark.defence("no_silent_reset")
+@pytest.mark.outcome("retention-passed")
 async def test_messages_that_were_deleted_before_they_were_read_are_not_skipped_silently(bridge: Bridge) -> None:
     """Crash point 6: retention passed the position. Off: the client goes on where the topic now begins."""
     async with bridge.service():
@@ -75,6 +76,7 @@ async def test_messages_that_were_deleted_before_they_were_read_are_not_skipped_
 
 
 @pytest.mark.defence("topic_ids")
+@pytest.mark.outcome("topic-recreated")
 async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(bridge: Bridge) -> None:
     """Crash point 6: deleted and made again. Off: a topic is what its name says, and stands where the old one stood."""
     async with bridge.service():
@@ -87,6 +89,7 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(bridge: Bri
     assert len({each.custom_id for each in results}) == 5 + 8
 
 
+@pytest.mark.outcome("topic-recreated")
 async def test_a_topic_made_anew_and_filled_between_two_fetches_is_read_from_its_beginning(bridge: Bridge) -> None:
     async with bridge.service(kafka_session_seconds=30) as service:
         await bridge.produce(chats(5, "before"), partition=0)
@@ -113,6 +116,7 @@ async def make_anew(bridge: Bridge) -> None:
 
 @pytest.mark.defence("went_back")
 @pytest.mark.parametrize("lost", ["position = 2", None], ids=["behind", "unknown"])
+@pytest.mark.outcome("position-lost")
 async def test_a_partition_whose_position_postgres_lost_halts(bridge: Bridge, lost: str | None) -> None:
     """Crash point 5: Postgres was restored to an earlier time. Off: it is read again from where Postgres stands."""
     async with bridge.service():

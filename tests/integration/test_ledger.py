@@ -43,6 +43,7 @@ async def halted_or_published(bridge: Bridge, service: Service, before: int) -> 
 
 
 @pytest.mark.defence("ledger_unknown_batch")
+@pytest.mark.outcome("ledger-unknown")
 async def test_a_slot_halts_when_the_ledger_names_a_batch_that_postgres_does_not_know(bridge: Bridge) -> None:
     """Crash point 5: Postgres was restored to an earlier time. Off: such a record is passed over."""
     await forge(bridge, range(SLOTS), *encode_ledger(LedgerRecord(uuid.uuid4(), uuid.uuid4(), 5)))
@@ -53,6 +54,7 @@ async def test_a_slot_halts_when_the_ledger_names_a_batch_that_postgres_does_not
 
 
 @pytest.mark.defence("ledger_other_decision")
+@pytest.mark.outcome("ledger-unknown")
 async def test_a_slot_halts_when_the_ledger_holds_another_decision_of_a_batch(bridge: Bridge) -> None:
     """Crash point 5: Postgres was restored, and the batch decided anew. Off: only the batch is looked at."""
     batch_id, slot = await killed_at(bridge, "publisher.begin=before")
@@ -63,6 +65,7 @@ async def test_a_slot_halts_when_the_ledger_holds_another_decision_of_a_batch(br
 
 
 @pytest.mark.defence("ledger_behind")
+@pytest.mark.outcome("ledger-lost")
 async def test_a_slot_halts_when_the_ledger_lost_what_postgres_saw_committed(bridge: Bridge) -> None:
     """Off: the ledger is believed, and what it lost is published again."""
     batch_id, slot = await killed_at(bridge, "publisher.mark=before")

@@ -139,6 +139,7 @@ async def test_the_example_of_the_readme_asks_and_is_answered(talk: Conversation
     await talk.check()
 
 
+@pytest.mark.outcome("duplicate-custom-ids")
 async def test_a_custom_id_that_two_producers_chose_has_two_answers(talk: Conversation) -> None:
     first, second = small("chosen twice"), {**small("chosen twice"), "body": {"model": "m", "input": "another"}}
     offsets = {str(offset) for _, offset in await talk.bridge.produce([first, second])}

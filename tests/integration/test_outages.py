@@ -14,6 +14,7 @@ from tests.support.bridge import API_KEY, Bridge, open_bridge
 from tests.support.conversation import Conversation
 from tests.support.group import generation
 from tests.support.request import chat
+from tests.support.service import Service
 from tests.support.stack import admin_client
 
 AWAY_SECONDS = 2
@@ -78,15 +79,20 @@ async def members(bridge: Bridge) -> list[Any]:
         return list(answer.groups)
 
 
+@pytest.mark.outcome("provider-down", "create-unreachable")
 async def test_the_provider_goes_and_comes_back(talk: Conversation) -> None:
     async with Run(talk, "provider") as run:
         await talk.bridge.simulator.kill()
         await asyncio.sleep(AWAY_SECONDS)
+        assert degraded(talk.service) == {"provider": "it does not answer"}
         await talk.bridge.simulator.start()
     assert run.not_ready == 0
+    assert degraded(talk.service) == {}
+    assert not await talk.bridge.sql("SELECT FROM batch WHERE refusals > 0 OR verdict_code <> ''")
     await talk.check()
 
 
+@pytest.mark.outcome("postgres-away")
 async def test_postgres_goes_and_comes_back_and_the_group_does_not_notice(
     talk: Conversation, postgres: EmbeddedPostgres
 ) -> None:
@@ -102,6 +108,7 @@ async def test_postgres_goes_and_comes_back_and_the_group_does_not_notice(
 
 
 @pytest.mark.defence("stay_in_group")
+@pytest.mark.outcome("postgres-away")
 async def test_the_group_does_not_notice_a_database_that_is_away_for_longer_than_the_client_may_go_without_a_poll(
     bridge: Bridge, postgres: EmbeddedPostgres
 ) -> None:
@@ -120,6 +127,7 @@ async def test_the_group_does_not_notice_a_database_that_is_away_for_longer_than
         await bridge.check()
 
 
+@pytest.mark.outcome("kafka-away")
 async def test_kafka_goes_and_comes_back(talk: Conversation, kafka: EmbeddedKafka) -> None:
     async with Run(talk, "kafka") as run:
         await kafka.kill()
@@ -129,21 +137,48 @@ async def test_kafka_goes_and_comes_back(talk: Conversation, kafka: EmbeddedKafk
     await talk.check()
 
 
-async def test_a_mended_key_file_is_taken_up_without_a_restart(
+def degraded(service: Service) -> dict[str, str]:
+    """What a ready replica tells of its provider."""
+    found: dict[str, str] = json.loads(service.get("/readyz"))["degraded"]
+    return found
+
+
+async def halted(service: Service, event: str) -> None:
+    """Wait until the account is halted, and told so."""
+    await service.reached("penstock_account_halted", 1)
+    assert (await service.logged(event))["mend"]
+    assert degraded(service) == {"provider": "the account is refused"}
+
+
+@pytest.mark.outcome("key-revoked", "key-changed")
+async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until_its_file_is_mended(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     key_file = tmp_path / "key"
-    key_file.write_text("sk-wrong\n")
+    key_file.write_text("sk-revoked\n")
+    other: list[dict[str, Any]] = [
+        {"when": {"key": "sk-revoked"}, "http": {"status": 401}},
+        {"operation": "*.retrieve", "when": {"key": "sk-other"}, "http": {"status": 404}},
+        {"operation": "*.content", "when": {"key": "sk-other"}, "http": {"status": 404}},
+        {"operation": "*.list", "when": {"key": "sk-other"}, "http": {"hide_newer_than_seconds": 3600}},
+    ]
+    simulator = {"in_progress_seconds": 1.5}
     async with (
-        open_bridge(kafka, postgres, tmp_path, partitions=1, simulator={"api_key": API_KEY}) as bridge,
+        open_bridge(kafka, postgres, tmp_path, partitions=1, simulator=simulator) as bridge,
         bridge.service(provider_api_key="", provider_api_key_file=key_file) as service,
     ):
-        talk = Conversation(bridge, service)
-        await bridge.produce([chat(f"key-{number}") for number in range(5)])
-        await service.reached("penstock_account_halted", 1)
-        assert (await service.logged("account.denied"))["mend"]
-        assert json.loads(service.get("/readyz"))["degraded"]
+        talk, lines = Conversation(bridge, service), [chat(f"key-{number}") for number in range(10)]
+        await bridge.produce(lines[:5])
+        async with asyncio.timeout(20):
+            while not (await bridge.simulator.control_state())["batches"].get("in_progress"):
+                await asyncio.sleep(0.02)
+        await bridge.simulator.faults(other)
+        await halted(service, "account.denied")
+        key_file.write_text("sk-other\n")
+        await halted(service, "account.empty")
+        await bridge.produce(lines[5:])
         key_file.write_text(f"{API_KEY}\n")
-        await talk.answers([f"key-{number}" for number in range(5)], hurry=True)
+        await talk.answers([each["custom_id"] for each in lines], hurry=True)
         assert await service.metric("penstock_account_halted") == 0
+        assert degraded(service) == {}
         await talk.check()

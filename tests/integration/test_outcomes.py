@@ -67,6 +67,7 @@ def errors(answers: Iterable[Received]) -> list[str | None]:
 
 
 @pytest.mark.defence("growing_wait")
+@pytest.mark.outcome("status-0", "line-429", "line-5xx")
 async def test_what_failed_by_the_providers_fault_is_tried_again(talk: Conversation) -> None:
     codes = (429, 500, 0)
     rules = [fault(f"flaky-{code}", lines=[{"count": 4, "status_code": code}]) for code in codes]
@@ -78,6 +79,7 @@ async def test_what_failed_by_the_providers_fault_is_tried_again(talk: Conversat
     await talk.check()
 
 
+@pytest.mark.outcome("attempts-used-up")
 async def test_the_providers_error_is_the_answer_when_every_attempt_failed(talk: Conversation) -> None:
     await talk.bridge.simulator.faults(fault("broken", times=9, lines=[{"status_code": 503}]))
     answers = await talk.ask(chats("broken", 3))
@@ -87,6 +89,7 @@ async def test_the_providers_error_is_the_answer_when_every_attempt_failed(talk:
     await talk.check()
 
 
+@pytest.mark.outcome("line-4xx", "all-failed", "failed-lines")
 async def test_an_error_of_the_request_itself_is_its_answer_at_once(talk: Conversation) -> None:
     codes = (400, 401, 403, 404, 422)
     await talk.bridge.simulator.faults(fault("wrong", lines=[{"count": 1, "status_code": code} for code in codes]))
@@ -99,6 +102,7 @@ async def test_an_error_of_the_request_itself_is_its_answer_at_once(talk: Conver
 
 
 @pytest.mark.defence("probes")
+@pytest.mark.outcome("line-5xx")
 async def test_a_lane_that_the_provider_fails_sends_a_small_probe_first(talk: Conversation) -> None:
     await talk.bridge.simulator.faults(fault("ill", lines=[{"status_code": 500}]))
     answers = await talk.ask(chats("ill", 250))
@@ -108,6 +112,7 @@ async def test_a_lane_that_the_provider_fails_sends_a_small_probe_first(talk: Co
 
 
 @pytest.mark.defence("unexecuted_attempt")
+@pytest.mark.outcome("expired", "cancelled")
 async def test_what_a_batch_finished_before_it_ended_early_is_kept_and_the_rest_goes_again(talk: Conversation) -> None:
     ends = ("expired", "cancelled")
     await talk.bridge.simulator.faults([*chain(*(fault(end, end=end, done_fraction=0.4) for end in ends))])
@@ -118,6 +123,7 @@ async def test_what_a_batch_finished_before_it_ended_early_is_kept_and_the_rest_
     await talk.check()
 
 
+@pytest.mark.outcome("missing-line", "in-both-files", "line-twice", "unknown-custom-id", "body-as-string")
 async def test_each_request_has_one_answer_whatever_the_files_hold(talk: Conversation) -> None:
     defects = ("missing", "in_both_files", "twice", "unknown_custom_id", "body_as_string")
     await talk.bridge.simulator.faults(fault("odd", lines=[{"count": 2, "defect": each} for each in defects]))
@@ -136,6 +142,7 @@ ABSENT: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.outcome("null-output", "empty-ids", "vanished-file")
 async def test_an_output_file_that_never_comes_is_waited_for_and_then_its_lines_go_again(talk: Conversation) -> None:
     await talk.bridge.simulator.faults([*chain(*(fault(model, **batch) for model, batch in ABSENT.items()))])
     for answers in await asyncio.gather(*(talk.ask(chats(model, 5)) for model in ABSENT)):
@@ -146,6 +153,7 @@ async def test_an_output_file_that_never_comes_is_waited_for_and_then_its_lines_
     await talk.check(paid_twice=5 * len(ABSENT))
 
 
+@pytest.mark.outcome("unknown-status", "null-fields", "null-expiry")
 async def test_unknown_statuses_empty_file_ids_and_null_fields_are_borne(talk: Conversation) -> None:
     show = {
         "in_progress": {"status": "quantum_leap", "output_file_id": "", "error_file_id": ""},
@@ -158,6 +166,7 @@ async def test_unknown_statuses_empty_file_ids_and_null_fields_are_borne(talk: C
     await talk.check()
 
 
+@pytest.mark.outcome("refused-one-line")
 async def test_a_line_refused_at_validation_is_answered_and_the_others_go_again(talk: Conversation) -> None:
     failure = {"code": "invalid_request", "message": "Line 3 is bad.", "param": "body.model", "line": 3}
     await talk.bridge.simulator.faults(fault("refused", end="failed", failure=failure))
@@ -168,6 +177,7 @@ async def test_a_line_refused_at_validation_is_answered_and_the_others_go_again(
     await talk.check()
 
 
+@pytest.mark.outcome("code-model-not-found")
 async def test_a_fault_that_all_lines_share_answers_all_of_them(talk: Conversation) -> None:
     failure = {"code": "model_not_found", "line": 1}
     await talk.bridge.simulator.faults(fault("nowhere", end="failed", failure=failure))
@@ -177,6 +187,7 @@ async def test_a_fault_that_all_lines_share_answers_all_of_them(talk: Conversati
     await talk.check()
 
 
+@pytest.mark.outcome("cannot-find-file-async")
 async def test_a_refusal_that_names_no_line_is_tried_again(talk: Conversation) -> None:
     await talk.bridge.simulator.faults(fault("moody", 2, end="failed", failure={"code": "invalid_request"}))
     assert statuses(await talk.ask(chats("moody", 4), hurry=True)) == {(200, "1"): 4}
@@ -186,6 +197,7 @@ async def test_a_refusal_that_names_no_line_is_tried_again(talk: Conversation) -
     await talk.check()
 
 
+@pytest.mark.outcome("stuck-in-progress", "stuck-cancelling")
 async def test_a_batch_that_never_ends_is_cancelled_and_then_given_up(talk: Conversation) -> None:
     overdue: dict[str, Any] = {"show": {"*": {"expires_at": 1}}, "seconds": {"in_progress": 3600}}
     gives_way, stays = fault("slow", **overdue, done_fraction=0.5), fault("stuck", **overdue, stuck="cancelling")
@@ -199,6 +211,7 @@ async def test_a_batch_that_never_ends_is_cancelled_and_then_given_up(talk: Conv
     await talk.check()
 
 
+@pytest.mark.outcome("retrieve-fails")
 async def test_a_batch_that_cannot_be_retrieved_keeps_no_other_from_being_seen(talk: Conversation) -> None:
     simulator = talk.bridge.simulator
     await simulator.faults(fault("hidden", seconds={"in_progress": 3600}))
@@ -237,6 +250,7 @@ async def test_no_further_attempt_starts_past_the_deadline(talk: Conversation) -
     await talk.check()
 
 
+@pytest.mark.outcome("code-duplicate-custom-id")
 async def test_a_fault_of_our_own_halts_the_lane_and_no_other(talk: Conversation) -> None:
     failure = {"code": "duplicate_custom_id", "line": 2}
     await talk.bridge.simulator.faults(fault("ours", end="failed", failure=failure))

@@ -26,6 +26,7 @@ async def take(bridge: Bridge, topic: str, record_bytes: int) -> None:
 
 
 @pytest.mark.defence("oversize_result")
+@pytest.mark.outcome("result-too-large")
 async def test_a_result_larger_than_its_topic_takes_is_a_dead_letter_with_the_request(bridge: Bridge) -> None:
     """Off: it is sent, refused, and sent again; what shares its batch waits behind it."""
     await take(bridge, bridge.result_topic, LIMIT)
@@ -42,6 +43,7 @@ async def test_a_result_larger_than_its_topic_takes_is_a_dead_letter_with_the_re
 
 
 @pytest.mark.defence("refused_size")
+@pytest.mark.outcome("result-too-large")
 async def test_a_result_that_the_broker_refuses_for_its_size_is_a_dead_letter(bridge: Bridge) -> None:
     """The topic takes less than it did when the service started. Off: the result is sent again as it is."""
     async with bridge.service():
@@ -53,6 +55,7 @@ async def test_a_result_that_the_broker_refuses_for_its_size_is_a_dead_letter(br
 
 
 @pytest.mark.defence("dead_letter_cut")
+@pytest.mark.outcome("dead-letter-too-large")
 async def test_a_dead_letter_too_large_for_its_topic_is_cut_and_says_what_it_was(bridge: Bridge) -> None:
     """Off: it is sent whole, refused, and sent again."""
     await take(bridge, bridge.dead_letter_topic, LIMIT)
@@ -79,6 +82,7 @@ async def refusing(
 
 
 @pytest.mark.defence("parked_and_waits")
+@pytest.mark.outcome("topic-refuses")
 async def test_a_batch_whose_topic_refuses_is_set_aside_and_its_slot_goes_on(refusing: tuple[Bridge, str]) -> None:
     """Off: it is tried first again and again, and nothing behind it is published."""
     bridge, name = refusing

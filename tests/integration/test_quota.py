@@ -69,6 +69,7 @@ async def peaks(talk: Conversation, model: str) -> tuple[int, int]:
         return tokens, batches
 
 
+@pytest.mark.outcome("limit-tokens")
 async def test_a_known_limit_is_never_exceeded_and_several_batches_use_it_at_once(talk: Conversation) -> None:
     watching = asyncio.create_task(peaks(talk, "known"))
     await talk.ask([chat(f"known-{number}", model="known", words=40) for number in range(120)])
@@ -80,6 +81,7 @@ async def test_a_known_limit_is_never_exceeded_and_several_batches_use_it_at_onc
     await talk.check()
 
 
+@pytest.mark.outcome("code-token-limit-exceeded", "limit-tokens-unknown", "limit-tokens-released")
 async def test_a_limit_that_nobody_told_is_learned_from_one_refusal_and_holds_up_no_other_model(
     talk: Conversation,
 ) -> None:
@@ -100,6 +102,7 @@ async def test_a_limit_that_nobody_told_is_learned_from_one_refusal_and_holds_up
     await talk.check()
 
 
+@pytest.mark.outcome("token-limit-unnamed")
 async def test_a_limit_that_the_refusal_does_not_name_is_probed_by_one_batch_at_a_time(talk: Conversation) -> None:
     failure = {"code": "token_limit_exceeded", "message": "Too much is enqueued."}
     refused = {"when": {"model": "small"}, "times": 5, "batch": {"end": "failed", "failure": failure}}
@@ -113,6 +116,7 @@ async def test_a_limit_that_the_refusal_does_not_name_is_probed_by_one_batch_at_
     await talk.check()
 
 
+@pytest.mark.outcome("limit-tokens")
 async def test_one_poll_of_more_than_a_limit_drains_several_batches_at_once(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -137,6 +141,7 @@ async def test_one_poll_of_more_than_a_limit_drains_several_batches_at_once(
     assert batches >= 2
 
 
+@pytest.mark.outcome("creates-per-hour")
 async def test_the_hours_creates_are_never_exceeded_and_what_waits_goes_when_there_are_more(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:

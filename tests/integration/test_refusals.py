@@ -17,6 +17,8 @@ from penstock.stages.collector import Collector
 from tests.support.rows import batch_of, held, migrated
 
 SLOTS = 4
+PIECES = 16
+"""So many pieces of a window may be under way when its last create is counted."""
 REFUSED = """
 UPDATE batch SET state = 'ended', ended_at = now(), provider_status = 'failed', provider_errors = $2::jsonb
 WHERE id = $1
@@ -58,6 +60,11 @@ class Refusals:
             await connection.execute(CREATED, batch_id, creates)
         return await self.collector.refused(lease, await self.batch(batch_id))
 
+    async def close(self, batch_id: uuid.UUID, verdict: Verdict) -> None:
+        """Note a verdict on all of a batch, as a decision does."""
+        async with self.pool.pool.acquire() as connection:
+            await connection.execute("UPDATE batch SET verdict_code = $2 WHERE id = $1", batch_id, verdict.code)
+
     async def batch(self, batch_id: uuid.UUID) -> BatchRow:
         """A batch as it is."""
         return await self.collector.store.load(batch_id)
@@ -72,6 +79,7 @@ class Refusals:
 
 
 @pytest.mark.defence("lines_lost_max", "one_line")
+@pytest.mark.outcome("refused-all-lines")
 async def test_a_window_loses_eight_lines_one_at_a_time_and_is_then_halved(database: str, tmp_path: Path) -> None:
     """Off: it loses lines until its creates are used up; or one bad line is the answer of all."""
     async with migrated(database) as pool:
@@ -93,6 +101,7 @@ async def test_a_window_loses_eight_lines_one_at_a_time_and_is_then_halved(datab
 
 
 @pytest.mark.defence("creates_max", "creates_of_descendants")
+@pytest.mark.outcome("refused-all-lines")
 async def test_a_window_and_its_pieces_have_so_many_creates_and_then_the_refusal_is_the_answer(
     database: str, tmp_path: Path
 ) -> None:
@@ -108,6 +117,7 @@ async def test_a_window_and_its_pieces_have_so_many_creates_and_then_the_refusal
 
 
 @pytest.mark.defence("refused_attempt", "null_line")
+@pytest.mark.outcome("code-nameless")
 async def test_a_refusal_that_names_no_line_is_tried_again_at_the_same_attempt(database: str, tmp_path: Path) -> None:
     """Off: a refusal counts as a failure of the requests; or it is their answer."""
     async with migrated(database) as pool:
@@ -120,6 +130,7 @@ async def test_a_refusal_that_names_no_line_is_tried_again_at_the_same_attempt(d
 
 
 @pytest.mark.defence("final_over_limit")
+@pytest.mark.outcome("token-limit-single")
 async def test_a_single_request_over_the_token_limit_that_is_refused_so_has_its_answer(
     database: str, tmp_path: Path
 ) -> None:
@@ -137,6 +148,7 @@ async def test_a_single_request_over_the_token_limit_that_is_refused_so_has_its_
 
 
 @pytest.mark.defence("shared_faults", "our_faults")
+@pytest.mark.outcome("code-model-not-found", "code-duplicate-custom-id")
 async def test_a_fault_that_all_lines_share_answers_all_and_one_of_ours_halts_the_lane(
     database: str, tmp_path: Path
 ) -> None:
@@ -151,3 +163,22 @@ async def test_a_fault_that_all_lines_share_answers_all_and_one_of_ours_halts_th
         async with pool.pool.acquire() as connection:
             reason = await connection.fetchval("SELECT halted_reason FROM lane")
         assert reason.startswith("duplicate_custom_id")
+
+
+@pytest.mark.outcome("refused-all-lines")
+async def test_a_window_of_bad_lines_alone_is_answered_after_a_bounded_number_of_creates(
+    database: str, tmp_path: Path
+) -> None:
+    """Each create refuses the first line; `tests/long` has the same with a provider."""
+    async with migrated(database) as pool:
+        refusals, creates = Refusals(pool, tmp_path), 0
+        await batch_of(pool, 2_000)
+        while sealed := await refusals.batches(BatchState.SEALED):
+            for batch in sealed:
+                creates += 1
+                verdict = await refusals.refuse(batch.id)
+                if verdict is not None:
+                    await refusals.close(batch.id, verdict)
+        assert creates <= CREATES_MAX + PIECES
+        answered = sum(each.size.requests for each in await refusals.batches(BatchState.ENDED))
+        assert answered == 2_000

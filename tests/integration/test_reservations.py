@@ -80,6 +80,7 @@ async def test_a_young_small_batch_does_not_overtake_an_old_large_one(database: 
 
 
 @pytest.mark.defence("reservation_by_batch")
+@pytest.mark.outcome("limit-tokens-released")
 async def test_tokens_released_twice_are_released_once(database: str) -> None:
     async with migrated(database) as pool:
         first, second = await batch_of(pool), await batch_of(pool)
@@ -98,6 +99,7 @@ async def test_models_have_limits_of_their_own(database: str) -> None:
         assert other in await reserved(pool)
 
 
+@pytest.mark.outcome("limit-tokens")
 async def test_replicas_that_reserve_at_once_stay_within_the_limit(database: str) -> None:
     async with migrated(database) as pool:
         for _ in range(8):

@@ -32,6 +32,7 @@ async def produce(bridge: Bridge, count: int, words: int) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.outcome("limit-requests", "large-output", "completed")
 async def test_a_window_of_50000_requests_passes_in_256_mib(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:

@@ -308,3 +308,18 @@ async def test_a_batch_expires_when_its_window_ends(tmp_path: Path) -> None:
         assert 0 < len(done) <= 50
         assert len(done) + len(undone) == 100
         assert {line["error"]["code"] for line in undone} == {"batch_expired"}
+
+
+async def test_enqueued_embedding_inputs_are_limited_and_released_at_the_end(tmp_path: Path) -> None:
+    def embeddings(name: str, inputs: int) -> bytes:
+        return request_line(name, {"model": name, "input": ["a"] * inputs}, "/v1/embeddings")
+
+    async with Simulator(tmp_path, enqueued_inputs=10, in_progress_seconds=0.3) as simulator, simulator.client() as sdk:
+        first = await create_batch(sdk, embeddings("first", 6), "/v1/embeddings")
+        await reach(sdk, first.id, "in_progress")
+        refused = await run_batch(sdk, embeddings("second", 5), "/v1/embeddings")
+        assert refused.errors is not None
+        assert [(each.code, each.line) for each in refused.errors.data or []] == [("request_limit_exceeded", None)]
+        assert (await run_batch(sdk, embeddings("third", 4), "/v1/embeddings")).status == "completed"
+        await reach(sdk, first.id)
+        assert (await run_batch(sdk, embeddings("fourth", 10), "/v1/embeddings")).status == "completed"

@@ -51,6 +51,7 @@ async def hint(account: Account, provider_batch_id: str) -> None:
     await WebhookStore(account.pool, ACCOUNT).note(Hint(f"wh_{provider_batch_id}", provider_batch_id))
 
 
+@pytest.mark.outcome("webhook-early")
 async def test_a_hint_that_came_before_its_batch_was_noted_is_not_lost(account: Account) -> None:
     watching = poller(account, hints=True)
     await watching.round()
@@ -78,7 +79,10 @@ async def test_a_hint_whose_look_fails_is_made_up_for_by_the_next_round(account:
     assert (await account.row(batch_id))["state"] == "ended"
 
 
-async def test_between_two_rounds_only_hints_are_followed(account: Account) -> None:
+@pytest.mark.outcome("webhook-lost")
+async def test_between_two_rounds_only_hints_are_followed_and_a_round_finds_what_nobody_hinted_at(
+    account: Account,
+) -> None:
     watching = poller(account, hints=True)
     await watching.round()
     told, untold = [await account.submit() for _ in range(2)]
@@ -88,9 +92,13 @@ async def test_between_two_rounds_only_hints_are_followed(account: Account) -> N
     assert await watching.round() <= 1.0
     states = [(await account.row(batch_id))["state"] for batch_id, _ in (told, untold)]
     assert states == ["ended", "submitted"]
+    watching.due_at = 0.0
+    await watching.round()
+    assert (await account.row(untold[0]))["state"] == "ended"
 
 
 @pytest.mark.defence("missing_is_no_status")
+@pytest.mark.outcome("key-changed")
 async def test_a_batch_that_is_not_found_for_a_while_is_not_over(account: Account) -> None:
     """Off: a batch that the provider does not know is taken as cancelled."""
     watching, (batch_id, provider_batch_id) = poller(account), await account.submit()
@@ -107,6 +115,7 @@ async def test_a_batch_that_is_not_found_for_a_while_is_not_over(account: Accoun
 
 
 @pytest.mark.defence("failures_apart")
+@pytest.mark.outcome("retrieve-fails", "list-stale")
 async def test_a_batch_that_cannot_be_retrieved_keeps_no_other_from_being_recorded(account: Account) -> None:
     """Off: the first failure ends the round."""
     watching, submitted = poller(account), [await account.submit() for _ in range(2)]
@@ -121,6 +130,7 @@ async def test_a_batch_that_cannot_be_retrieved_keeps_no_other_from_being_record
 
 
 @pytest.mark.defence("fresh_retrieve")
+@pytest.mark.outcome("single-poll-fails")
 async def test_a_batch_that_ended_unseen_is_not_given_up_as_stuck(account: Account) -> None:
     """It is overdue, told to stop long ago, and not seen in this round. Off: no fresh retrieve is asked for."""
     await account.simulator.faults([{**NEVER_ENDS, "nth": 2}])
@@ -138,6 +148,7 @@ async def test_a_batch_that_ended_unseen_is_not_given_up_as_stuck(account: Accou
 
 
 @pytest.mark.defence("null_expiry")
+@pytest.mark.outcome("null-expiry")
 async def test_a_batch_that_tells_no_expiry_is_overdue_after_its_window(account: Account) -> None:
     """Off: it never is."""
     for hours in (1, 25):
@@ -148,6 +159,7 @@ async def test_a_batch_that_tells_no_expiry_is_overdue_after_its_window(account:
 
 
 @pytest.mark.defence("null_files")
+@pytest.mark.outcome("null-output", "empty-ids")
 async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_lines_count_as_missing(
     account: Account, tmp_path: Path
 ) -> None:
@@ -167,6 +179,7 @@ async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_li
 
 
 @pytest.mark.defence("watched_to_its_end")
+@pytest.mark.outcome("stuck-cancelling", "limit-tokens-released")
 async def test_a_batch_that_was_given_up_keeps_its_tokens_until_it_has_really_ended(account: Account) -> None:
     """Off: it is watched no more, and what it still has enqueued at the provider is forgotten."""
     await account.simulator.faults([NEVER_ENDS])
@@ -183,6 +196,7 @@ async def test_a_batch_that_was_given_up_keeps_its_tokens_until_it_has_really_en
 
 
 @pytest.mark.defence("every_page")
+@pytest.mark.outcome("list-page-2")
 async def test_a_look_up_that_did_not_read_every_page_decides_nothing(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:

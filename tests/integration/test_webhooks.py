@@ -70,6 +70,7 @@ async def test_an_end_is_known_in_seconds_though_polling_takes_ten_minutes(groun
     await ground.talk.check()
 
 
+@pytest.mark.outcome("webhook-doubled")
 async def test_doubled_and_reordered_webhooks_harm_nothing(ground: Ground) -> None:
     rules = [
         {"when": {"model": "second"}, "webhook": {"copies": 3}},
@@ -92,6 +93,7 @@ async def test_doubled_and_reordered_webhooks_harm_nothing(ground: Ground) -> No
         ({"padding_bytes": 300_000}, 413, "too_large"),
     ],
 )
+@pytest.mark.outcome("webhook-forged")
 async def test_what_is_not_the_providers_word_of_now_is_refused_and_counted(
     ground: Ground, webhook: dict[str, Any], status: int, outcome: str
 ) -> None:
@@ -101,6 +103,7 @@ async def test_what_is_not_the_providers_word_of_now_is_refused_and_counted(
     assert not await ground.bridge.sql("SELECT FROM webhook WHERE provider_batch_id = 'batch_refused'")
 
 
+@pytest.mark.outcome("webhook-doubled")
 async def test_a_replay_is_taken_once_and_answered_well(ground: Ground) -> None:
     before = await ground.told.metric(RECEIVED, outcome="repeated")
     for _ in range(2):
@@ -124,6 +127,7 @@ async def test_nothing_else_is_served_where_webhooks_come(ground: Ground) -> Non
             assert answer.code in {404, 405}
 
 
+@pytest.mark.outcome("webhook-lies")
 async def test_a_hint_that_lies_is_looked_at_once_and_changes_nothing(ground: Ground) -> None:
     await ground.bridge.simulator.faults([{"when": {"model": "running"}, "batch": {"seconds": {"in_progress": 4}}}])
     await ground.bridge.produce(chats("running", 1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.batch import BatchError
-from tests.simulation.scenario import CALM, HOUR, Scenario, Weather, number_of
+from tests.simulation.scenario import AWAY, CALM, HOUR, Scenario, Weather, number_of
 
 WINDOW_SECONDS = 24 * HOUR
 STALE_SECONDS = 60.0
@@ -58,9 +58,16 @@ class Provider:
         self.batches: list[Remote] = []
         self.executed = [0] * len(scenario.natures)
         """How often each request was paid for."""
+        self.away_from = self.away_until = math.inf
+
+    def is_away(self, now: float) -> bool:
+        """Whether no call is answered."""
+        return self.away_from <= now < self.away_until
 
     def weather(self, now: float) -> Weather:
         """The weather of the hour."""
+        if self.is_away(now):
+            return AWAY
         return self.scenario.weather if now < self.scenario.calm_at else CALM
 
     def create(self, now: float, create: int, model: str, lines: list[bytes], tokens: int) -> Remote:

@@ -24,9 +24,15 @@ class Run(NamedTuple):
     failure: BaseException | None
 
 
-def simulate(seed: int) -> Run:
-    """Run a seed; never raises: what a property or the service's own code raises is the run's failure."""
+def simulate(seed: int, prepare: Callable[[World], None] = lambda _: None) -> Run:
+    """Run a seed; never raises: what a property or the service's own code raises is the run's failure.
+
+    Args:
+        seed: of the world.
+        prepare: changes the world before it begins.
+    """
     world = World(seed)
+    prepare(world)
     steps = 0
     try:
         while not finished(world) and steps < STEPS_MAX:

@@ -1,7 +1,7 @@
 """What a seed draws before the world begins: lanes, limits, messages and how bad the weather is."""
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from penstock.core.chunk import Headers
 from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, LaneRule, Lanes
@@ -34,6 +34,7 @@ class Weather:
 
 WORST = Weather(0.5, 0.3, 0.4, 0.7, 0.3, 0.3, 0.2, 0.1, 0.1, 0.3, 0.1, 0.5, 0.1, 0.4, 0.4)
 CALM = Weather(*[0.0] * len(fields(Weather)))
+AWAY = replace(CALM, create_unavailable=1.0, unseen=1.0)
 
 
 @dataclass(slots=True)

@@ -158,6 +158,10 @@ def look_up(world: World, batch: Batch, intent: Intent) -> None:
     """Find out whether a lost create made a batch, before anything is created again (B2, B3)."""
     if world.now - intent.looked_up_at < LOOK_UP_SECONDS:
         return
+    if world.provider.is_away(world.now):
+        intent.looked_up_at = world.now
+        world.wake(LOOK_UP_SECONDS + 1)
+        return
     stale = world.chance.random() * STALE_SECONDS
     if intent.remote is not None and intent.lands_at <= world.now - stale:
         land(world, batch, intent)

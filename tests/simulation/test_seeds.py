@@ -9,6 +9,9 @@ BLOCK = 500
 
 
 @pytest.mark.parametrize("first", range(0, 10_000, BLOCK))
+@pytest.mark.outcome(
+    "limit-requests", "limit-bytes", "limit-inputs", "limit-one-model", "limit-tokens", "creates-per-hour"
+)
 def test_whatever_happens_every_request_is_answered_once_in_time_and_within_all_limits(first: int) -> None:
     for seed in range(first, first + BLOCK):
         run = simulate(seed)

@@ -27,7 +27,9 @@ class Finished:
         return json.loads(self.out)
 
 
-async def penstock(environment: Mapping[str, str], *arguments: object, given: bytes = b"") -> Finished:
+async def penstock(
+    environment: Mapping[str, str], *arguments: object, given: bytes = b"", timeout_seconds: float = SECONDS
+) -> Finished:
     """Run `penstock` to its end, with no settings but these; `given` is its standard input."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     process = await asyncio.create_subprocess_exec(
@@ -38,7 +40,7 @@ async def penstock(environment: Mapping[str, str], *arguments: object, given: by
         env={**own, "PYTHONPATH": str(SERVICE), "COLUMNS": "200", **environment},
     )
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(timeout_seconds):
             out, err = await process.communicate(given)
     finally:
         if process.returncode is None:

@@ -118,11 +118,15 @@ LINE = msgspec.json.Decoder(ProviderLine)
 def read_line(line: bytes) -> ProviderLine | None:
     """Read one line; None for what is no line of a batch."""
     try:
-        return LINE.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        text = line.decode()  # msgspec does not look into what it skips: the answer itself
+    except UnicodeDecodeError:
+        return None
+    try:
+        return LINE.decode(text)
+    except (msgspec.MsgspecError, UnicodeError):
         pass
     try:
-        members, _ = read_members(line.decode())  # an answer cut inside an emoji ends in half a surrogate pair
+        members, _ = read_members(text)  # an answer cut inside an emoji ends in half a surrogate pair
         return msgspec.convert(members, ProviderLine)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

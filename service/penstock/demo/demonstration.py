@@ -9,9 +9,10 @@ from rich.markup import escape
 
 from penstock.demo.corpus import broken_lines, request_lines, subjects
 from penstock.demo.progress import Progress
-from penstock.demo.report import show_report, show_samples
+from penstock.demo.report import show_report, show_samples, show_storm
 from penstock.demo.screen import Screen
 from penstock.demo.stack import Stack, running
+from penstock.demo.storm import EXPECTED, Storm
 from penstock.demo.tally import Tally
 from penstock.embedded.server import ServerError
 from penstock.kafka.request_producer import RequestProducer
@@ -24,6 +25,8 @@ STALL_SECONDS = 60.0
 """With the simulator, nothing takes so long: then something is wrong."""
 PROVIDER_STALL_SECONDS = 26 * 3600.0
 """A real provider may take its 24 hours."""
+STORM_PATIENCE = 3
+"""In a storm it may take so many times as long."""
 ALIVE_SECONDS = 1.0
 
 
@@ -34,10 +37,12 @@ class Demonstration:
         folder: takes all data; the caller removes it.
         input_file: the user's own Batch API file; None takes the standard library's documentation.
         keep: leave everything running at the end, until a signal.
+        storm: what the provider does wrong.
     """
 
-    def __init__(self, folder: Path, input_file: Path | None, *, keep: bool) -> None:
+    def __init__(self, folder: Path, input_file: Path | None, *, keep: bool, storm: Storm | None = None) -> None:
         self.folder = folder
+        self.storm = storm
         self.input_file = input_file
         self.keep = keep
         self.screen = Screen()
@@ -50,7 +55,7 @@ class Demonstration:
         """
         reading = asyncio.create_task(asyncio.to_thread(self.read_lines))
         try:
-            async with running(self.folder, self.screen.say) as stack:
+            async with running(self.folder, self.screen.say, self.storm) as stack:
                 passed = await self.demonstrate(stack, *await reading)
                 if self.keep:
                     await self.stay(stack)
@@ -72,6 +77,7 @@ class Demonstration:
         tally = Tally(stack.settings.kafka, stack.cluster)
         progress = Progress(tally, stack.settings.read_lanes(), len(lines))
         stall_seconds = STALL_SECONDS if stack.simulator else PROVIDER_STALL_SECONDS
+        stall_seconds *= STORM_PATIENCE if self.storm else 1
         async with tally.reader() as reader:
             async with asyncio.TaskGroup() as group:
                 sending = self.send(stack, lines, progress)
@@ -85,7 +91,9 @@ class Demonstration:
             await tally.finish(reader)
         show_samples(self.screen, tally)
         show_report(self.screen, progress)
-        faults = [*tally.faults(len(lines), broken), *stack.service.alerts()]
+        if stack.simulator and self.storm:
+            show_storm(self.screen, self.storm.seed, await stack.simulator.met())
+        faults = [*tally.faults(len(lines), broken), *stack.service.alerts(EXPECTED if self.storm else frozenset())]
         for each in faults:
             self.screen.show(f"[bold red]✗[/] {escape(each)}")
         if not faults:
@@ -129,8 +137,13 @@ async def stand_by(stack: Stack) -> None:
                 raise ServerError(f"{each.name} has ended:\n{each.log_tail()}")
 
 
-def demonstrate(input_file: Path | None, *, keep: bool) -> bool:
+def demonstrate(input_file: Path | None, *, keep: bool, seed: str | None = None) -> bool:
     """Run the demonstration to the end; SIGTERM and SIGHUP end it as Ctrl-C does, and nothing outlives it.
+
+    Args:
+        input_file: the user's own Batch API file; None takes the standard library's documentation.
+        keep: leave everything running at the end, until a signal.
+        seed: of a storm at the provider; None: a calm day.
 
     Raises:
         KeyboardInterrupt, asyncio.CancelledError: it was ended by a signal.
@@ -141,7 +154,9 @@ def demonstrate(input_file: Path | None, *, keep: bool) -> bool:
         assert task is not None, "a coroutine runs in a task"
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await Demonstration(Path(folder), input_file, keep=keep).run()
+        return await Demonstration(Path(folder), input_file, keep=keep, storm=storm).run()
+
+    storm = None if seed is None else Storm.of(seed)
 
     # Outside the loop: the loop's threads may still be writing when its last task has ended.
     with tempfile.TemporaryDirectory(prefix="penstock-demo-", ignore_cleanup_errors=True) as folder:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penstock.demo.storm import Storm
 from penstock.embedded.server import EmbeddedServer, free_port
 
 OK = 200
@@ -16,6 +17,7 @@ HTTP_SECONDS = 5.0
 DELAYS = {"validating": 1, "in-progress": 4, "finalizing": 1}
 """Seconds that a batch stays in each status: enough to be seen."""
 JITTER = 0.5
+SCENARIO = "storm.json"
 
 
 class HttpProcess(EmbeddedServer):
@@ -60,10 +62,25 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 class SimulatorProcess(HttpProcess):
-    """The Batch API simulator."""
+    """The Batch API simulator.
+
+    Args:
+        folder: takes its state.
+        storm: the faults that it makes, if any.
+    """
 
     name = "The simulator"
     ready_path = "/control/state"
+
+    def __init__(self, folder: Path, storm: Storm | None = None) -> None:
+        super().__init__(folder)
+        self.storm = storm
+
+    def prepare(self) -> None:
+        """Write the storm down where the simulator reads it."""
+        super().prepare()
+        if self.storm:
+            (self.folder / SCENARIO).write_text(json.dumps(self.storm.rules))
 
     @property
     def base_url(self) -> str:
@@ -74,7 +91,23 @@ class SimulatorProcess(HttpProcess):
         """With delays that a person can follow."""
         delays = [text for status, seconds in DELAYS.items() for text in (f"--{status}-seconds", str(seconds))]
         place = ["--state", str(self.folder / "state"), "--port", str(self.port)]
-        return module("batchsim", *place, *delays, "--jitter", str(JITTER))
+        storm = ["--scenario", str(self.folder / SCENARIO), "--seed", self.storm.seed] if self.storm else []
+        return module("batchsim", *place, *delays, "--jitter", str(JITTER), *storm)
+
+    async def met(self) -> dict[str, int]:
+        """How often each fault of the storm has struck, by name."""
+        return await asyncio.to_thread(self.read_met) if self.storm else {}
+
+    def read_met(self) -> dict[str, int]:
+        """The same, blocking."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HTTP_SECONDS)
+        try:
+            connection.request("GET", "/control/faults")
+            counted = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        names = self.storm.names if self.storm else ()
+        return {name: each["fired"] for name, each in zip(names, counted, strict=True)}
 
 
 class ServiceProcess(HttpProcess):
@@ -101,12 +134,12 @@ class ServiceProcess(HttpProcess):
         """Its settings."""
         return {"env": self.environment}
 
-    def alerts(self) -> list[str]:
-        """What it logged as errors: there should be nothing."""
+    def alerts(self, expected: frozenset[str] = frozenset()) -> list[str]:
+        """What it logged as errors: there should be nothing but what is expected."""
         with self.log.open() as log:
             events = [json.loads(line) for line in log if line.startswith("{")]
         return [
             f"{each['event']} {each.get('error', each.get('reason', ''))}"
             for each in events
-            if each["level"] == "error"
+            if each["level"] == "error" and each["event"] not in expected
         ]

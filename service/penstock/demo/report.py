@@ -1,8 +1,9 @@
 """The closing report: what went in, what came out, how long it took, what it cost."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from penstock.core.excerpt import excerpt, shortened
@@ -49,5 +50,16 @@ def show_report(screen: Screen, progress: Progress) -> None:
         ("cost", f"${cost:.4f} by batch, ${cost + saved:.4f} one by one: ${saved:.4f} saved"),
     ):
         made.add_row(f"[bold]{name}[/]", text)
+    screen.show(made)
+    screen.show("")
+
+
+def show_storm(screen: Screen, seed: str, met: Mapping[str, int]) -> None:
+    """How often each fault was met."""
+    screen.show(f"[bold]The storm of seed {escape(seed)}[/]: {sum(met.values())} faults of {len(met)} kinds")
+    made = Table.grid(padding=(0, 2))
+    made.add_column(justify="right")
+    for name, count in sorted(met.items()):
+        made.add_row(str(count), escape(name))
     screen.show(made)
     screen.show("")

@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
+from penstock.core.errors import ConfigurationError
 from penstock.demo.process import ServiceProcess, SimulatorProcess
+from penstock.demo.storm import Storm
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.embedded.server import EmbeddedServer
@@ -43,6 +45,24 @@ name = "vectors"
 requests_max = 1500
 """
 
+STORM_LANES = """\
+# Windows so small that there is a batch for every kind of fault; what fails is tried again at once.
+[defaults]
+age_max_seconds = 2
+attempts_max = 8
+enqueued_tokens_max = 20_000_000
+requests_max = 300
+retry_max_seconds = 2
+retry_min_seconds = 0.5
+"""
+IMPATIENT: dict[str, dict[str, object]] = {
+    "poller": {"stuck_grace_seconds": 0, "cancel_grace_seconds": 3},
+    "provider": {"timeout_seconds": 4},
+    "publisher": {"file_gone_seconds": 5},
+    "submitter": {"concurrency": 4, "look_up_seconds": 1, "settle_seconds": 2},
+}
+"""What takes minutes and hours in earnest takes seconds in a storm."""
+
 Overrides = dict[str, dict[str, object]]
 """Settings by section; None takes one out of the environment."""
 Say = Callable[[str], None]
@@ -72,18 +92,20 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(folder: Path, say: Say) -> AsyncIterator[Stack]:
+async def running(folder: Path, say: Say, storm: Storm | None = None) -> AsyncIterator[Stack]:
     """Start everything; at the end nothing of it is left.
 
     Args:
         folder: takes all data; the caller removes it.
         say: takes a sentence about each step.
+        storm: what the simulator does wrong; its windows are small, so that there are batches for every fault.
 
     Raises:
+        ConfigurationError: there is a storm, and no simulator to make it.
         ServerError: a process did not start; the message ends with its log.
     """
     async with AsyncExitStack() as stack:
-        overrides, servers = await start_servers(folder, stack, say)
+        overrides, servers = await start_servers(folder, stack, say, storm)
         await prepare_postgres(settings_of(overrides).postgres, overrides, stack)
         settings = settings_of(overrides)
         cluster, _ = await asyncio.gather(make_topics(settings, stack), bring_up_schema(settings))
@@ -95,12 +117,16 @@ async def running(folder: Path, say: Say) -> AsyncIterator[Stack]:
         yield Stack(settings, exports(overrides), cluster, database, service, simulator, [*servers, service])
 
 
-async def start_servers(folder: Path, stack: AsyncExitStack, say: Say) -> tuple[Overrides, list[EmbeddedServer]]:
+async def start_servers(
+    folder: Path, stack: AsyncExitStack, say: Say, storm: Storm | None
+) -> tuple[Overrides, list[EmbeddedServer]]:
     """Start what the environment does not name, all at once; returns the settings that lead there."""
+    if storm and is_set("PROVIDER_BASE_URL"):
+        raise ConfigurationError("--faults takes the simulator: unset PENSTOCK_PROVIDER_BASE_URL")
     name = f"demo-{secrets.token_hex(4)}"
     topics = {f"{kind}_topic": f"{name}.{kind.replace('_', '-')}s" for kind in ("result", "dead_letter")}
     lanes = folder / "lanes.toml"
-    lanes.write_text(LANES)
+    lanes.write_text(STORM_LANES if storm else LANES)
     overrides: Overrides = {
         "": {"deployment": name, "lanes_file": str(lanes), "drain_seconds": 5},
         "kafka": {"request_topics": f"{name}.requests", "ledger_topic": f"{name}.ledger", **topics},
@@ -111,7 +137,7 @@ async def start_servers(folder: Path, stack: AsyncExitStack, say: Say) -> tuple[
     }
     kafka = None if is_set("KAFKA_BOOTSTRAP_SERVERS") else EmbeddedKafka(folder / "kafka")
     postgres = None if is_set(*OWN_POSTGRES) else EmbeddedPostgres(folder / "postgres")
-    simulator = None if is_set("PROVIDER_BASE_URL") else SimulatorProcess(folder / "simulator")
+    simulator = None if is_set("PROVIDER_BASE_URL") else SimulatorProcess(folder / "simulator", storm)
     servers: list[EmbeddedServer] = [each for each in (kafka, postgres, simulator) if each is not None]
     async with asyncio.TaskGroup() as group:
         for server in servers:
@@ -125,6 +151,9 @@ async def start_servers(folder: Path, stack: AsyncExitStack, say: Say) -> tuple[
     if simulator:
         overrides["provider"] = {"base_url": simulator.base_url, "api_key": "sk-demo", "api_key_file": None}
         overrides["poller"] = {"interval_seconds": 0.5, "interval_max_seconds": 1}
+    if storm:
+        for section, impatient in IMPATIENT.items():
+            overrides[section] = {**overrides.get(section, {}), **impatient}
     return overrides, servers
 
 

@@ -195,7 +195,10 @@ class Tally:
 
 def kind_of(body: msgspec.Raw) -> str:
     """What sort of answer a body is: the model that gave it."""
-    return msgspec.json.decode(body, type=Kind).model
+    try:
+        return msgspec.json.decode(body, type=Kind).model
+    except msgspec.ValidationError:
+        return "a text"  # some servers write the body as a JSON string
 
 
 class Kind(msgspec.Struct):

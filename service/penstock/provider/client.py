@@ -108,13 +108,19 @@ class ProviderClient:
             answer = await call()
         except openai.OpenAIError as error:
             mapped = map_error(operation, error, creates=creates)
-            metrics.provider_calls.labels(operation, type(mapped).__name__).inc()
+            self.count(operation, mapped)
             if isinstance(mapped, ProviderDenied):
                 self.renew()
             raise mapped from error
-        metrics.provider_calls.labels(operation, "ok").inc()
+        self.count(operation)
         metrics.provider_call_seconds.labels(operation).observe(time.monotonic() - started)
         return answer
+
+    def count(self, operation: str, error: ProviderError | None = None) -> None:
+        """Count a call, and note whether the provider is there: any answer but a 5xx says so."""
+        metrics.provider_calls.labels(operation, type(error).__name__ if error else "ok").inc()
+        away = isinstance(error, ProviderUnavailable | ProviderInDoubt) and error.code != "429"
+        metrics.provider_away.labels(self.settings.account).set(away)
 
     def renew(self) -> None:
         """Take up a rotated key, for the next request; those under way are not disturbed."""
@@ -177,9 +183,9 @@ class ProviderClient:
                     await take(block)
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             mapped = map_error("files.content", error, creates=False)
-            metrics.provider_calls.labels("files.content", type(mapped).__name__).inc()
+            self.count("files.content", mapped)
             raise mapped from error
-        metrics.provider_calls.labels("files.content", "ok").inc()
+        self.count("files.content")
 
     @failpoint("batches.create")
     async def create(

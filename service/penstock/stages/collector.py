@@ -112,8 +112,11 @@ class Collector:
                 stack.callback(path.unlink, missing_ok=True)
                 spooled.paths.append(path)
                 spooled.file_ids.append(file_id)
-                await self.download(file_id, path, size_bytes, lease)
+                digest = await self.download(file_id, path, size_bytes, lease)
+                unreadable = spooled.lines.unreadable
                 await self.read(spooled, len(spooled.paths) - 1, lease)
+                if spooled.lines.unreadable > unreadable:
+                    self.doubt(file_id, digest)
             lines = spooled.lines
             for kind, count in (
                 ("unknown", lines.unknown),
@@ -158,8 +161,20 @@ class Collector:
             raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
         return known
 
-    async def download(self, file_id: str, path: Path, size_bytes: int, lease: Lease) -> None:
-        """Stream a file to disk, and believe it only when it is whole (W2).
+    def doubt(self, file_id: str, digest: bytes) -> None:
+        """A file with lines that cannot be read is believed when another download has the same bytes (W2).
+
+        Raises:
+            ProviderUnavailable: it may have been spoilt on its way.
+        """
+        earlier = self.suspicions.setdefault(f"unreadable/{file_id}", Suspicion(time.monotonic()))
+        if earlier.digest == digest or time.monotonic() - earlier.since > AGREE_SECONDS:
+            return
+        earlier.digest = digest
+        raise ProviderUnavailable("files.content", "it has lines that cannot be read")
+
+    async def download(self, file_id: str, path: Path, size_bytes: int, lease: Lease) -> bytes:
+        """Stream a file to disk, and believe it only when it is whole (W2); returns its SHA-256.
 
         Raises:
             ProviderUnavailable: it is shorter or longer than the provider says.
@@ -179,11 +194,11 @@ class Collector:
             async with asyncio.timeout(work_seconds(size_bytes)):
                 await self.client.download(file_id, take)
         if read_bytes == size_bytes:
-            return
+            return digest.digest()
         earlier = self.suspicions.get(file_id)
         if earlier is not None and earlier.digest == digest.digest():
             if time.monotonic() - earlier.since >= AGREE_SECONDS:
-                return
+                return digest.digest()
         else:
             self.suspicions[file_id] = Suspicion(time.monotonic(), digest.digest())
         raise ProviderUnavailable("files.content", f"{read_bytes} bytes came of {size_bytes}")

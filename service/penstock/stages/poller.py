@@ -106,6 +106,7 @@ class Poller(Stage):
             return self.settings.interval_max_seconds
         metrics.account_halted.labels(self.account).set(not seen)
         if not seen:
+            self.client.renew()  # no 401 comes that would have a mended key read
             log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
         await self.record(lease, watched, seen)
         await self.end_what_must(lease, watched, seen)

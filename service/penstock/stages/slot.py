@@ -143,7 +143,7 @@ class SlotSession:
         return patience is None or time.monotonic() >= patience.until
 
     async def work(self, batch_id: uuid.UUID) -> bool:
-        """Decide and publish one batch; returns whether it is finished.
+        """Decide and publish one batch; returns whether it is finished here: published, or sent again.
 
         One that cannot be decided now waits, and the slot goes on. Any failure while it is published ends the session:
         what was committed stands in the ledger alone (P1). The batch waits then, too, and is not the first again.
@@ -156,7 +156,8 @@ class SlotSession:
             async with self.files(batch) as spooled:
                 if batch.state is BatchState.ENDED:
                     if not await self.tools.collector.decide(self.lease, batch, spooled):
-                        return False
+                        self.tools.patience.pop(batch_id, None)
+                        return True
                     batch = await self.tools.collector.store.load(batch_id)
                 publishing = True
                 await self.publish(batch, spooled)

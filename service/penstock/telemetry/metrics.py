@@ -89,6 +89,7 @@ webhooks = Counter(
     " untimely, too_large or broken.",
     ["outcome"],
 )
+provider_away = Gauge("penstock_provider_away", "1 while the provider does not answer, or with 5xx.", ["account"])
 account_halted = Gauge("penstock_account_halted", "1 while the provider refuses the account's key.", ["account"])
 leases_lost = Counter("penstock_leases_lost_total", "Leases that another replica took or that ran out.", ["kind"])
 producers_fenced = Counter("penstock_producers_fenced_total", "Producers replaced after a failure or a fence.")

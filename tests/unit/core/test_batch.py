@@ -72,32 +72,44 @@ def refused(
 
 
 @pytest.mark.parametrize("code", sorted(OUR_FAULTS))
+@pytest.mark.outcome("code-duplicate-custom-id", "code-empty-file")
 def test_a_fault_in_our_own_writing_halts_the_lane_whatever_else(code: str) -> None:
     assert refused(code, 3) is refused(code, 3, creates=CREATES_MAX) is Remedy.HALT_LANE
 
 
 @pytest.mark.parametrize("code", sorted(SHARED_FAULTS))
+@pytest.mark.outcome("code-model-not-found", "code-invalid-url")
 def test_a_fault_that_all_lines_share_answers_all(code: str) -> None:
     assert refused(code, 1) is refused(code) is Remedy.ANSWER_ALL
 
 
+@pytest.mark.outcome("code-invalid-json-line", "code-invalid-json-line-null")
 def test_a_line_that_the_providers_parser_does_not_take_is_answered_and_many_of_them_are_our_fault() -> None:
     assert refused("invalid_json_line", 3) is refused("invalid_json_line", 3, lines_lost=7) is Remedy.ANSWER_LINE
     assert refused("invalid_json_line", 3, lines_lost=LINES_LOST_MAX) is Remedy.HALT_LANE
     assert refused("invalid_json_line") is Remedy.HALT_LANE
 
 
+@pytest.mark.outcome("code-token-limit-exceeded")
 def test_exhausted_tokens_are_met_by_a_smaller_batch() -> None:
     assert refused("token_limit_exceeded") is Remedy.AGAIN_SMALLER
 
 
 @pytest.mark.parametrize("line", [None, 0, -1, 101])
+@pytest.mark.outcome("code-nameless", "cannot-find-file-async")
 def test_a_refusal_that_names_no_line_of_the_batch_is_tried_again(line: int | None) -> None:
     assert refused("invalid_request", line) is Remedy.AGAIN
 
 
 @pytest.mark.parametrize("code", [*sorted(LINE_FAULTS), "new_code"])
 @pytest.mark.parametrize("line", [1, 100])
+@pytest.mark.outcome(
+    "code-missing-required-parameter",
+    "code-mismatched-model",
+    "code-invalid-request",
+    "code-streaming-unsupported",
+    "refused-one-line",
+)
 def test_a_line_at_fault_is_answered_alone(code: str, line: int) -> None:
     assert refused(code, line) is Remedy.ANSWER_LINE
 
@@ -112,6 +124,7 @@ def test_after_eight_lines_the_window_is_halved() -> None:
 
 
 @pytest.mark.parametrize(("code", "line"), [("token_limit_exceeded", None), ("invalid_request", None), ("x", 4)])
+@pytest.mark.outcome("refused-all-lines")
 def test_a_window_that_used_up_its_creates_is_answered(code: str, line: int | None) -> None:
     assert refused(code, line, creates=CREATES_MAX - 1) is not Remedy.ANSWER_ALL
     assert refused(code, line, creates=CREATES_MAX) is Remedy.ANSWER_ALL

@@ -234,3 +234,13 @@ def test_a_decision_reads_back(outcomes: bytes, code: str) -> None:
 def test_a_decision_of_another_format_is_left_alone(stored: object) -> None:
     with pytest.raises(UnknownFormat):
         decode_decision(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(stored)))
+
+
+def test_an_answer_that_is_not_utf_8_is_no_line_wherever_it_is_spoilt() -> None:
+    """Msgspec skips over the answer's body, and would not notice."""
+    line = b'{"custom_id":"a","response":{"status_code":200,"body":{"text":"whole"}},"error":null}'
+    assert read_line(line) is not None
+    for place in range(len(line)):
+        spoilt = bytearray(line)
+        spoilt[place] ^= 0xFF
+        assert read_line(bytes(spoilt)) is None

@@ -23,6 +23,7 @@ BATCH = uuid.UUID("0123456789abcdef0123456789abcdef")
 
 @given(st.uuids(), st.integers(0, 50_000))
 @settings(deadline=None)
+@pytest.mark.outcome("limit-custom-id")
 def test_a_wire_id_reads_back_and_fits_every_provider(chunk_id: uuid.UUID, index: int) -> None:
     text = wire_id(chunk_id, index)
     assert parse_wire_id(text) == WireId(chunk_id, index)

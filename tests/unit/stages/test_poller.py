@@ -57,6 +57,10 @@ class FakeClient(ProviderClient):
 
     def __init__(self) -> None:
         self.retrieved: list[str] = []
+        self.renewed = 0
+
+    def renew(self) -> None:
+        self.renewed += 1
 
     async def page(self, after: str | None) -> tuple[list[ProviderBatch], str | None]:
         return [], None
@@ -106,6 +110,7 @@ async def test_a_batch_that_cannot_be_cancelled_holds_up_no_other() -> None:
     assert store.cancelled == [other.id]
 
 
+@pytest.mark.outcome("forgotten")
 async def test_a_batch_that_the_provider_forgot_is_abandoned_past_both_graces() -> None:
     late, early = watched("missing-1", GRACES + 1), watched("missing-2", GRACES - 1)
     poller, store, _ = poller_of(late, early, watched("good"))
@@ -113,6 +118,7 @@ async def test_a_batch_that_the_provider_forgot_is_abandoned_past_both_graces() 
     assert store.abandoned == [(late.id, True)]
 
 
+@pytest.mark.outcome("key-changed")
 async def test_with_a_key_that_knows_none_of_our_batches_they_are_kept_for_longer() -> None:
     late, later = watched("missing-1", GRACES + 1), watched("missing-2", GRACES + ACCOUNT_GRACE_SECONDS + 1)
     poller, store, _ = poller_of(late, later)

@@ -129,6 +129,7 @@ async def test_a_batch_that_meets_the_unforeseen_waits_and_lets_the_others_go(er
     assert store.postponed[0] > 10
 
 
+@pytest.mark.outcome("provider-down")
 async def test_while_the_provider_is_away_nothing_is_claimed_for_longer_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -143,6 +144,7 @@ async def test_while_the_provider_is_away_nothing_is_claimed_for_longer_each_tim
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+@pytest.mark.outcome("rate-limited", "retry-after-huge")
 async def test_the_provider_says_itself_how_long_to_rest() -> None:
     submitter = submitter_of(FakeStore(), ProviderUnavailable("files.create", "busy", retry_after_seconds=600))
     await submitter.submit(claim_of(), lease_of("batch"))

@@ -1,0 +1,199 @@
+"""Calls that the provider refuses, loses, delays or answers wrongly. One service, a lane for each case."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
+from penstock.stages.submitter import REFUSALS_MAX
+from tests.support.bridge import Bridge, open_bridge
+from tests.support.conversation import Conversation, chats
+from tests.support.request import chat
+
+LANES = "[defaults]\nage_max_seconds = 0.3\nretry_min_seconds = 0.1\n"
+TIMEOUT_SECONDS = 1.0
+STALE_SECONDS = 2.0
+SETTINGS: dict[str, Any] = {
+    "intake_linger_seconds": 0.2,
+    "poller_cancel_grace_seconds": 0.5,
+    "poller_stuck_grace_seconds": 0,
+    "provider_timeout_seconds": TIMEOUT_SECONDS,
+    "submitter_concurrency": 8,
+    "submitter_look_up_seconds": 0.5,
+    "submitter_settle_seconds": STALE_SECONDS,
+}
+MISSING_FILE: dict[str, Any] = {
+    "status": 400,
+    "message": "Cannot find file file-1, or project proj_1 does not have access to it.",
+    "param": "file_id",
+}
+OVERDUE: dict[str, Any] = {"show": {"*": {"expires_at": 1}}}
+
+
+@pytest.fixture(scope="module")
+async def talk(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Conversation]:
+    folder = tmp_path_factory.mktemp("calls")
+    async with (
+        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES) as bridge,
+        bridge.service(**SETTINGS) as service,
+    ):
+        yield Conversation(bridge, service)
+
+
+def http(operation: str, times: int | None = None, **fault: Any) -> dict[str, Any]:
+    """A rule for the next calls, or for all."""
+    rule: dict[str, Any] = {"operation": operation, "http": fault}
+    return rule if times is None else {**rule, "times": times}
+
+
+def batch(model: str, **outcome: Any) -> dict[str, Any]:
+    """A rule for the batches of a lane."""
+    return {"when": {"model": model}, "times": 1, "batch": outcome}
+
+
+async def ask_all(talk: Conversation, models: Sequence[str], count: int = 5) -> None:
+    """A batch of each model, all at once, whatever waits being due at once."""
+    await asyncio.gather(*(talk.ask(chats(model, count), hurry=True) for model in models))
+
+
+def made(talk: Conversation) -> int:
+    """Batches at the provider."""
+    return sum(each["event"] == "batch.created" for each in talk.bridge.simulator.journal())
+
+
+@pytest.mark.outcome(
+    "create-5xx", "create-timeout", "create-5xx-done", "create-timeout-done", "create-429", "rate-limited"
+)
+async def test_a_create_that_failed_or_was_lost_makes_one_batch_whatever_had_happened(talk: Conversation) -> None:
+    lost: list[dict[str, Any]] = [
+        {"status": 500},
+        {"drop": True},
+        {"status": 503, "effect": "done"},
+        {"drop": True, "effect": "done"},
+        {"status": 429, "headers": {"retry-after": "0.3"}},
+    ]
+    await talk.bridge.simulator.faults([http("batches.create", 1, **each) for each in lost])
+    before = made(talk)
+    models = [f"lost-{number}" for number in range(len(lost))]
+    await ask_all(talk, models)
+    assert await talk.bridge.simulator.fired() == [1] * len(lost)
+    assert made(talk) == before + len(models)
+    await talk.check()
+
+
+@pytest.mark.outcome("list-stale-doubt", "list-page-2")
+async def test_a_create_in_doubt_is_looked_up_for_longer_than_lists_are_stale(talk: Conversation) -> None:
+    rules = [
+        http("batches.create", 2, drop=True, effect="done"),
+        http("batches.list", hide_newer_than_seconds=STALE_SECONDS),
+    ]
+    await talk.bridge.simulator.faults(rules)
+    before = made(talk)
+    await ask_all(talk, ["hidden-0", "hidden-1"])
+    assert made(talk) == before + 2
+    await talk.check()
+
+
+@pytest.mark.outcome("cannot-find-file-400", "create-refused")
+async def test_a_create_that_finds_no_file_is_made_again_then_with_another_file_and_is_answered_in_the_end(
+    talk: Conversation,
+) -> None:
+    await talk.bridge.simulator.faults([http("batches.create", 2, **MISSING_FILE)])
+    before = await talk.service.metric("penstock_provider_calls_total", operation="files.create")
+    await ask_all(talk, ["unfound"])
+    assert await talk.service.metric("penstock_provider_calls_total", operation="files.create") == before + 2
+    assert await talk.creates("unfound") == 3
+    await talk.bridge.simulator.faults([http("batches.create", **MISSING_FILE)])
+    answers = await talk.ask(chats("never-found", 3), hurry=True)
+    assert {each.json["error"]["message"] for each in answers} == {MISSING_FILE["message"]}
+    assert await talk.creates("never-found") == REFUSALS_MAX
+    await talk.check()
+
+
+@pytest.mark.outcome("create-answer-terminal", "cancel-409", "cancelled-line-lost")
+async def test_odd_ends_are_collected_like_others(talk: Conversation) -> None:
+    lost_line = {"end": "cancelled", "done_fraction": 0.5, "lines": [{"count": 1, "defect": "missing"}]}
+    rules = [
+        batch("over-at-once", show={"validating": {"status": "completed"}}, seconds={"validating": 1}),
+        batch("over-at-cancel", **OVERDUE, seconds={"in_progress": 2}),
+        http("batches.cancel", status=409),
+        batch("line-lost", **lost_line),
+    ]
+    await talk.bridge.simulator.faults(rules)
+    models = ["over-at-once", "over-at-cancel", "line-lost"]
+    await ask_all(talk, models, 10)
+    assert (await talk.bridge.simulator.fired())[2] >= 1
+    assert [await talk.creates(model) for model in models] == [1, 1, 2]
+    await talk.check(paid_twice=1)
+
+
+@pytest.mark.outcome("stuck-validating", "stuck-in-progress", "stuck-finalizing", "forgotten")
+async def test_what_never_ends_is_cancelled_or_given_up_and_goes_again(talk: Conversation) -> None:
+    simulator, statuses = talk.bridge.simulator, ("validating", "in_progress", "finalizing")
+    stuck = [batch(f"stuck-{each}", stuck=each, done_fraction=0.5, **OVERDUE) for each in statuses]
+    await simulator.faults([*stuck, batch("forgotten", **OVERDUE, seconds={"in_progress": 3600})])
+    asked = asyncio.gather(*(talk.ask(chats(f"stuck-{each}", 4)) for each in statuses))
+    await talk.bridge.produce([chat(f"forgotten-{number}", model="forgotten") for number in range(4)])
+    async with asyncio.timeout(20):
+        while not (rows := await talk.batches("forgotten")) or rows[0]["provider_batch_id"] is None:
+            await asyncio.sleep(0.02)
+    path = f"*/{rows[0]['provider_batch_id']}*"
+    gone = {"operation": "batches.*", "when": {"path": path}, "http": {"status": 404}}
+    unlisted = http("batches.list", hide_newer_than_seconds=3600)
+    await simulator.faults([gone, unlisted, batch("kept", seconds={"in_progress": 6})])
+    await talk.bridge.produce([chat("kept", model="kept")])  # the account still knows a batch of ours
+    await asked
+    await talk.answers([f"forgotten-{number}" for number in range(4)])
+    await simulator.faults([])
+    await talk.answers(["kept"])
+    assert [await talk.creates(f"stuck-{each}") for each in statuses] == [2, 2, 2]
+    async with simulator.client() as client:
+        await client.batches.cancel(rows[0]["provider_batch_id"])
+    await talk.check()
+
+
+@pytest.mark.outcome("overloaded", "rate-limited", "single-poll-fails")
+async def test_an_overloaded_provider_delays_answers_and_loses_none(talk: Conversation) -> None:
+    busy = {"probability": 0.3, "http": {"status": 503}}
+    limited = {"probability": 0.2, "http": {"status": 429, "headers": {"retry-after": "0.2"}}}
+    await talk.bridge.simulator.faults([busy, limited])
+    asked = asyncio.create_task(ask_all(talk, [f"busy-{number}" for number in range(4)]))
+    await asyncio.sleep(4)
+    await talk.bridge.simulator.faults([])
+    await asked
+    await talk.check()
+
+
+@pytest.mark.outcome("limit-custom-id")
+async def test_the_provider_sees_custom_ids_that_every_provider_takes(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults([])
+    odd = ["ü" * 256, " \t\n\u2028\0", "a" * 512, '"\\', "-"]
+    answers = await talk.ask([chat(each, model="odd") for each in odd])
+    assert [each.custom_id for each in answers] == odd
+    sent = [each["custom_id"] for each in talk.bridge.simulator.journal() if each.get("model") == "odd"]
+    assert len(sent) == len(odd)
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", each) for each in sent)
+    await talk.check()
+
+
+@pytest.mark.outcome("retry-after-huge")
+async def test_who_asks_for_a_day_is_asked_again_within_half_an_hour(bridge: Bridge) -> None:
+    tomorrow = http("batches.create", 1, status=429, headers={"retry-after": "86400"})
+    await bridge.simulator.faults([tomorrow])
+    async with bridge.service() as service:
+        await bridge.produce(chats("patient", 3))
+        await service.logged("create.refused")
+        async with asyncio.timeout(10):
+            while (row := (await bridge.sql("SELECT *, now() FROM batch"))[0])["state"] != "sealed":
+                await asyncio.sleep(0.05)
+        assert 1000 < (row["not_before"] - row["now"]).total_seconds() <= 1800
+        assert row["refusals"] == 0
+    async with bridge.service() as service:
+        await Conversation(bridge, service).answers([f"patient-{number}" for number in range(3)], hurry=True)
+        await bridge.check()

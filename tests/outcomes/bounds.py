@@ -1,0 +1,56 @@
+"""What is bounded in every direction: what can run full, go away or lose data here."""
+
+from tests.outcomes.row import Row
+
+FULL = (
+    Row(
+        "backlog",
+        "a request topic's backlog limit is reached",
+        "intake of that topic pauses, Kafka keeps the rest; it resumes by itself at 80 %",
+    ),
+    Row(
+        "spool-full",
+        "the spool's disk is full",
+        "the batch waits with `No space left on device`, others go on; it goes when there is room",
+    ),
+    Row(
+        "result-too-large",
+        "a result over its topic's `max.message.bytes`",
+        "a dead letter `result_too_large` in the same transaction; the provider's file is kept",
+    ),
+    Row("dead-letter-too-large", "a dead letter over its topic's limit", "cut, with its size and SHA-256"),
+    Row("topic-refuses", "a result topic that is gone", "the batch is parked, the slot goes on"),
+)
+
+AWAY = (
+    Row(
+        "postgres-away",
+        "Postgres is gone for ten minutes",
+        "everything waits, the group's generation stays, nothing is lost; no help needed",
+    ),
+    Row("kafka-away", "the broker is gone for ten minutes", "everything waits, nothing is lost; no help needed"),
+)
+
+LOST = (
+    Row(
+        "retention-passed",
+        "the topic was truncated, or retention ran past the position",
+        "that partition halts: `penstock resume partition` says what is lost and goes on",
+    ),
+    Row(
+        "topic-recreated",
+        "the topic was deleted and made again",
+        "it is another topic, read from its beginning; nothing of it is taken twice",
+    ),
+    Row(
+        "position-lost",
+        "Kafka's group is ahead of Postgres: Postgres was restored from an older backup",
+        "that partition halts, and never seeks back by itself",
+    ),
+    Row(
+        "ledger-unknown",
+        "the ledger names a batch or a decision that Postgres does not know",
+        "that slot halts; nothing of it is published",
+    ),
+    Row("ledger-lost", "the ledger is behind what Postgres saw committed", "that slot halts"),
+)
