@@ -19,6 +19,7 @@ from penstock.core.identity import new_id
 from penstock.core.lane import ENDPOINTS, LanePolicy
 from penstock.core.publication import Publication, Record, shared_headers
 from penstock.core.reasons import REASONS
+from penstock.core.redrive import ORIGIN_HEADER
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, MODEL_LENGTH_MAX, RequestLimits, parse_request
 from penstock.core.result import DEADLINE_HEADER, PASSED_HEADERS, RESULT_TOPIC_HEADER
 from penstock.core.window import Part
@@ -169,7 +170,7 @@ def assert_as_documented(sent: Record) -> None:
 def test_the_headers_that_pass_are_those_of_the_schemas() -> None:
     for name in ("request-headers", "result-headers"):
         assert schema(name)["properties"].keys() >= PASSED_HEADERS
-    assert {DEADLINE_HEADER, RESULT_TOPIC_HEADER} == {
+    assert {DEADLINE_HEADER, RESULT_TOPIC_HEADER, ORIGIN_HEADER} == {
         name for name in schema("request-headers")["properties"] if name.startswith("penstock-")
     }
 

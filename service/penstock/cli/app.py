@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli import ask, batches, check, demo, find, levers, run, send, status, tail
+from penstock.cli import ask, batches, check, demo, find, levers, redrive, run, send, status, tail
 
 app = typer.Typer(
     name="penstock",
@@ -24,6 +24,7 @@ for each in (
     find.find,
     levers.flush,
     levers.cancel,
+    redrive.redrive,
 ):
     app.command()(each)
 app.add_typer(levers.pause, name="pause")

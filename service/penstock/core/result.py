@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.core.chunk import Manifest
 from penstock.core.members import read_members
+from penstock.core.redrive import ORIGIN_HEADER
 from penstock.core.requeue import ID_START
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -15,7 +16,9 @@ RESULT_TOPIC_HEADER = "penstock-result-topic"
 """On a request: the result topic that the producer picks, among the configured ones."""
 DEADLINE_HEADER = "penstock-deadline-seconds"
 """On a request: seconds from its arrival after which no new attempt starts."""
-PASSED_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "correlation-id", "content-type", "tenant"})
+PASSED_HEADERS = frozenset(
+    {"traceparent", "tracestate", "baggage", "correlation-id", "content-type", "tenant", ORIGIN_HEADER}
+)
 """Request headers that come back on the result, beside all that start with `x-`."""
 HEADERS_BYTES_MAX = 16 * 1024
 """Names and values of all headers that a message may have."""

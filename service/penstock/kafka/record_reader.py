@@ -85,6 +85,11 @@ class RecordReader:
         found: dict[TopicPartition, int] = await self.consumer.end_offsets(self.partitions)
         return found
 
+    @staticmethod
+    def place_of(record: Any) -> TopicPartition:
+        """The partition that a record is of."""
+        return TopicPartition(record.topic, record.partition)
+
     async def has_passed(self, ends: Mapping[TopicPartition, int]) -> bool:
         """Whether every record before these ends was read."""
         for partition, end in ends.items():

@@ -23,12 +23,8 @@ def help_of(*arguments: str) -> str:
 
 def test_every_command_is_listed() -> None:
     listed = help_of()
-    assert (
-        sorted(
-            ["ask", "run", "check", "migrate", "demo", "send", "tail", "status", "batches", "find", "flush", "cancel"]
-        )
-        == COMMANDS
-    )
+    expected = "ask batches cancel check demo find flush migrate redrive run send status tail"
+    assert expected.split() == COMMANDS
     assert [
         *("pause lane", "pause account", "pause topic"),
         *("resume lane", "resume account", "resume topic", "resume partition"),
@@ -43,7 +39,7 @@ def test_every_command_helps_with_examples(command: str) -> None:
     assert f"penstock {command}" in said.split("For example:")[1]
 
 
-@pytest.mark.parametrize("command", ["ask", "check", "send", "tail", "status", "batches", "find", "flush", "cancel"])
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in ("demo", "migrate", "run")])
 def test_what_prints_data_prints_it_as_json_too(command: str) -> None:
     assert "--output" in help_of(command)
 

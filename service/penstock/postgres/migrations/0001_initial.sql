@@ -79,6 +79,20 @@ CREATE TABLE audit (
     done_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Dead letters that operators sent again, a row for each Kafka transaction, announced before it is sent.
+CREATE TABLE redrive (
+    id uuid PRIMARY KEY,
+    -- Of the dead-letter topic.
+    topic_id uuid NOT NULL,
+    partition integer NOT NULL,
+    offsets bigint[] NOT NULL,
+    -- Where the request topics ended before, by topic: an interrupted redrive looks from there for what it sent.
+    ends jsonb NOT NULL,
+    announced_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at timestamptz
+);
+CREATE INDEX redrive_partition ON redrive (topic_id, partition);
+
 -- What is known of a model's enqueued-token limit and of what a nominal token really costs.
 CREATE TABLE quota (
     account text NOT NULL,
