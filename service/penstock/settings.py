@@ -277,6 +277,9 @@ class Settings(BaseSettings):
     lanes_file: Path | None = Field(None, description="TOML file with lane limits; defaults work without one.")
     history_days: float = Field(7.0, gt=0, description="How long finished requests stay findable.")
     drain_seconds: float = Field(25.0, gt=0, description="Time to finish after SIGTERM.")
+    grace_seconds: float | None = Field(
+        None, gt=0, description="What the platform gives after SIGTERM before it kills; if set, held against the drain."
+    )
     kafka: KafkaSettings = KafkaSettings()
     postgres: PostgresSettings = PostgresSettings()
     provider: ProviderSettings = ProviderSettings()
@@ -305,6 +308,8 @@ class Settings(BaseSettings):
         topics = {self.kafka.result_topic, self.kafka.dead_letter_topic, self.kafka.ledger_topic}
         if len(topics) < 3 or topics & set(self.kafka.request_topics):  # noqa: PLR2004 - three kinds of topic
             raise ValueError("request, result, dead-letter and ledger topics must all differ")
+        if self.grace_seconds is not None and self.grace_seconds <= self.drain_seconds:
+            raise ValueError(f"{PREFIX}GRACE_SECONDS must be above {PREFIX}DRAIN_SECONDS: a drain is else cut off")
         return self
 
     @property

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from penstock.cli.finding import Level, Part
 from penstock.cli.outcome import reported
-from penstock.cli.preflight import Level, Part, Preflight
+from penstock.cli.preflight import Preflight
 from penstock.cli.printing import Output, OutputOption, console, print_json
 from penstock.kafka.layout import PARTITIONS
 from penstock.telemetry.log import configure_logging
@@ -33,6 +34,9 @@ def check(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Replicas of each; by default as many as there are brokers, 3 at most.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that are to run; by default as many as run now.")
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Look at everything that `penstock run` needs, and name every problem with its mend.
@@ -44,11 +48,14 @@ def check(
     * `penstock check`
     * `penstock check --create-topics --partitions 12 --replicas 3`
     * `penstock check --only kafka --create-topics`
+    * `penstock check --processes 12`
     * `penstock check --output json | jq '.findings[] | select(.level == "problem")'`
     """
     configure_logging("error", console=True)
     parts = frozenset(only or Part)
-    preflight = Preflight(parts, create_topics=create_topics, partitions=partitions, replicas=replicas)
+    preflight = Preflight(
+        parts, create_topics=create_topics, partitions=partitions, replicas=replicas, processes=processes
+    )
     with reported():
         asyncio.run(preflight.run())
     if output is Output.JSON:

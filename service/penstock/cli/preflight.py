@@ -8,13 +8,14 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import asyncpg
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ValidationError
 
+from penstock.cli.finding import Finding, Level, Part
+from penstock.cli.fit import broker_misfits, own_misfits, server_misfits
 from penstock.cli.outcome import sentence
 from penstock.core.errors import ConfigurationError, ProviderDenied, ProviderError
 from penstock.core.lane import Lanes
@@ -33,34 +34,6 @@ MOUNTS = Path("/proc/self/mounts")
 OTHER_VARIABLES = frozenset({"PENSTOCK_CACHE", "PENSTOCK_FAILPOINTS"})
 
 
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-class Part(StrEnum):
-    """What can be looked at by itself."""
-
-    KAFKA = "kafka"
-    POSTGRES = "postgres"
-    SPOOL = "spool"
-    PROVIDER = "provider"
-    WEBHOOK = "webhook"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    part: str
-    level: Level
-    text: str
-    mend: str = ""
-
-
 @dataclass(slots=True)
 class Preflight:
     """Looks at everything that the service needs, and collects what it finds.
@@ -70,12 +43,14 @@ class Preflight:
         create_topics: create the topics that are missing first.
         partitions: of topics created.
         replicas: of topics created; None is as many as there are brokers, three at most.
+        processes: that are to run at a time; None is as many as run now.
     """
 
     parts: frozenset[Part] = frozenset(Part)
     create_topics: bool = False
     partitions: int = PARTITIONS
     replicas: int | None = None
+    processes: int | None = None
     findings: list[Finding] = field(default_factory=list)
     cluster: Cluster | None = None
 
@@ -103,6 +78,7 @@ class Preflight:
         if settings is None:
             return
         lanes = self.read_lanes(settings)
+        self.findings += own_misfits(settings, lanes)
         left = self.parts - wrong
         if Part.KAFKA in left:
             await self.check_kafka(settings, lanes)
@@ -188,8 +164,14 @@ class Preflight:
             configs = {name: await client.configs(name) for name in topics}
             requests = [each.name for each in wanted if each.role is Role.REQUESTS and each.name in topics]
             request_bytes = max((record_bytes_max(configs[name]) for name in requests), default=0)
+            brokers = await client.brokers()
+            self.findings += broker_misfits(settings, await client.broker_configs(brokers[0]))
+            if len(brokers) == 1:
+                self.warn("kafka", "there is one broker: what it loses is lost", "three brokers, for data that counts")
             for each in wanted:
-                found = list(misfits(each, topics.get(each.name), configs.get(each.name, {}), request_bytes))
+                found = list(
+                    misfits(each, topics.get(each.name), configs.get(each.name, {}), request_bytes, len(brokers))
+                )
                 for misfit in found:
                     report = self.problem if misfit.fatal else self.warn
                     report("kafka", f"{misfit.topic}: {misfit.text}", misfit.mend)
@@ -215,6 +197,8 @@ class Preflight:
                 self.problem("postgres", f"the schema is at version {version}, needed is {newest}", "penstock migrate")
                 return
             self.ok("postgres", f"the schema is at version {version}")
+            processes = self.processes or max(1, await store.processes())
+            self.findings += server_misfits(settings, server.connections, processes)
             if bound:
                 await self.check_binding(store, settings)
 

@@ -60,7 +60,9 @@ def record_bytes_max(configs: Mapping[str, str]) -> int:
     return int(configs.get("max.message.bytes") or RECORD_BYTES)
 
 
-def misfits(wanted: Wanted, topic: Topic | None, configs: Mapping[str, str], request_bytes: int) -> Iterator[Misfit]:
+def misfits(
+    wanted: Wanted, topic: Topic | None, configs: Mapping[str, str], request_bytes: int, brokers: int
+) -> Iterator[Misfit]:
     """What is wrong with one topic.
 
     Args:
@@ -68,10 +70,12 @@ def misfits(wanted: Wanted, topic: Topic | None, configs: Mapping[str, str], req
         topic: what it is; None when it does not exist.
         configs: its settings in force.
         request_bytes: the largest `max.message.bytes` of the request topics.
+        brokers: how many there are.
     """
     if topic is None:
         yield Misfit(wanted.name, f"the topic for {wanted.role} does not exist", "penstock check --create-topics")
         return
+    yield from weak_replication(topic, int(configs.get("min.insync.replicas") or 1), brokers)
     policy = configs.get("cleanup.policy", "delete")
     if wanted.role is Role.LEDGER:
         if policy != "compact":
@@ -96,6 +100,29 @@ def misfits(wanted: Wanted, topic: Topic | None, configs: Mapping[str, str], req
             f"max.message.bytes is {record_bytes_max(configs)}, request topics take {request_bytes}",
             alter(wanted.name, f"max.message.bytes={request_bytes}"),
         )
+
+
+def weak_replication(topic: Topic, in_sync: int, brokers: int) -> Iterator[Misfit]:
+    """What a broker's loss would do to a topic: lose what was acknowledged, or stop the writing.
+
+    Args:
+        topic: with its replicas.
+        in_sync: its `min.insync.replicas`.
+        brokers: how many there are; one alone can keep no more than one replica.
+    """
+    name, replicas = topic.name, topic.replicas
+    if in_sync > replicas:
+        text = f"min.insync.replicas is {in_sync} of {replicas} replicas: nothing can be written"
+        yield Misfit(name, text, alter(name, f"min.insync.replicas={max(1, replicas - 1)}"))
+    elif brokers > 1 and replicas == 1:
+        mend = "kafka-reassign-partitions.sh with 3 replicas, then min.insync.replicas=2"
+        yield Misfit(name, "it has 1 replica: what its broker loses is lost", mend)
+    elif replicas >= REPLICAS_MAX and in_sync == 1:
+        text = "min.insync.replicas is 1: an acknowledged record may be on one broker alone"
+        yield Misfit(name, text, alter(name, "min.insync.replicas=2"))
+    elif 1 < replicas == in_sync:
+        text = f"min.insync.replicas is {in_sync} of {replicas} replicas: one broker away stops the writing"
+        yield Misfit(name, text, alter(name, f"min.insync.replicas={in_sync - 1}"), fatal=False)
 
 
 def alter(topic: str, setting: str) -> str:

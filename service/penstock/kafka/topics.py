@@ -181,6 +181,15 @@ class TopicClient:
             if code:
                 raise for_code(code)(message[0] if message else topic)
 
+    async def brokers(self) -> list[int]:
+        """The ids of the brokers that are there."""
+        return [each["node_id"] for each in (await self.admin.describe_cluster())["brokers"]]
+
+    async def broker_configs(self, broker: int) -> dict[str, str]:
+        """A broker's settings in force; empty when we may not read them."""
+        answers = await self.admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(broker))])
+        return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+
     @failpoint("start.configs")
     async def configs(self, topic: str) -> dict[str, str]:
         """A topic's settings in force."""

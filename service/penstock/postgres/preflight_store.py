@@ -14,6 +14,8 @@ class Server(NamedTuple):
     in_recovery: bool
     synchronous_commit: str
     fsync: str
+    connections: int
+    """That the server gives to ordinary roles."""
 
 
 class Binding(NamedTuple):
@@ -34,6 +36,10 @@ class PreflightStore:
         """Version and settings that durability hangs on."""
         (row,) = await self.database.fetch("server_facts")
         return Server(*row)
+
+    async def processes(self) -> int:
+        """How many run now; the schema must be there."""
+        return int((await self.database.fetch("running_processes"))[0][0])
 
     async def bindings(self) -> list[Binding]:
         """The deployments that the database serves; the schema must be there."""

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.cli.preflight import Level, Preflight, file_system, setting_names
+from penstock.cli.finding import Level
+from penstock.cli.preflight import Preflight, file_system, setting_names
 from penstock.settings import Settings, SpoolSettings, WebhookSettings
 
 

@@ -1,9 +1,10 @@
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from penstock.core.lane import parse_lanes
-from penstock.kafka.layout import Role, Wanted, misfits, wanted_topics
+from penstock.kafka.layout import Role, Wanted, misfits, wanted_topics, weak_replication
 from penstock.kafka.topics import Topic
 from penstock.settings import KafkaSettings
 
@@ -13,7 +14,7 @@ def topic(partitions: int = 8) -> Topic:
 
 
 def texts(role: Role, configs: dict[str, str], *, partitions: int = 8, request_bytes: int = 1000) -> list[str]:
-    return [each.text for each in misfits(Wanted("t", role, 8), topic(partitions), configs, request_bytes)]
+    return [each.text for each in misfits(Wanted("t", role, 8), topic(partitions), configs, request_bytes, brokers=1)]
 
 
 def test_every_topic_that_a_result_may_go_to_is_wanted() -> None:
@@ -25,7 +26,7 @@ def test_every_topic_that_a_result_may_go_to_is_wanted() -> None:
 
 
 def test_a_missing_topic_is_told_with_the_command_that_makes_it() -> None:
-    [misfit] = misfits(Wanted("t", Role.RESULTS, 1), None, {}, 0)
+    [misfit] = misfits(Wanted("t", Role.RESULTS, 1), None, {}, 0, brokers=1)
     assert misfit.mend == "penstock check --create-topics"
 
 
@@ -46,10 +47,27 @@ def test_what_goes_out_must_not_be_smaller_than_what_comes_in(role: Role) -> Non
     assert texts(role, {"max.message.bytes": "1000"}) == []
 
 
-def test_compaction_would_lose_requests_and_results() -> None:
-    assert [
-        each.fatal for each in misfits(Wanted("t", Role.REQUESTS, 1), topic(), {"cleanup.policy": "compact"}, 0)
-    ] == [True]
-    assert [
-        each.fatal for each in misfits(Wanted("t", Role.RESULTS, 1), topic(), {"cleanup.policy": "compact"}, 0)
-    ] == [False]
+@pytest.mark.parametrize(("role", "fatal"), [(Role.REQUESTS, True), (Role.RESULTS, False)])
+def test_compaction_would_lose_requests_and_results(role: Role, *, fatal: bool) -> None:
+    [misfit] = misfits(Wanted("t", role, 1), topic(), {"cleanup.policy": "compact"}, 0, brokers=1)
+    assert misfit.fatal is fatal
+
+
+@pytest.mark.parametrize(
+    ("replicas", "in_sync", "brokers", "text", "fatal"),
+    [
+        (1, 1, 1, None, False),
+        (1, 1, 3, "it has 1 replica", True),
+        (2, 1, 3, None, False),
+        (3, 1, 3, "min.insync.replicas is 1", True),
+        (3, 2, 3, None, False),
+        (3, 3, 3, "one broker away stops the writing", False),
+        (1, 2, 1, "nothing can be written", True),
+    ],
+)
+def test_a_broker_that_is_lost_takes_nothing_acknowledged_with_it(
+    replicas: int, in_sync: int, brokers: int, text: str | None, *, fatal: bool
+) -> None:
+    found = list(weak_replication(replace(topic(), replicas=replicas), in_sync, brokers))
+    assert [each.fatal for each in found] == ([] if text is None else [fatal])
+    assert all(str(text) in each.text and each.mend for each in found)

@@ -4,4 +4,9 @@ SELECT
     current_setting('server_version') AS version,
     pg_is_in_recovery() AS in_recovery,
     current_setting('synchronous_commit') AS synchronous_commit,
-    current_setting('fsync') AS fsync;
+    current_setting('fsync') AS fsync,
+    current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+        AS connections;
+
+-- name: running_processes
+SELECT count(*) FROM replica WHERE seen_at > clock_timestamp() - interval '30 seconds';

@@ -1,0 +1,93 @@
+"""Settings that are valid one by one and do not fit together, or do not fit the servers; each with its mend."""
+
+from collections.abc import Iterator, Mapping
+
+from penstock.cli.finding import Finding, Level
+from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, Lanes
+from penstock.settings import PREFIX, Settings
+from penstock.stages.lease import STALL_FACTOR
+
+EMBEDDING_BYTES = 66_000
+"""Of one embedding in an output file, about: 50,000 are 3.3 GB."""
+TRANSACTION_SETTING = "transaction.max.timeout.ms"
+HOUR = 3600.0
+
+
+def own_misfits(settings: Settings, lanes: Lanes) -> Iterator[Finding]:
+    """Settings and lanes among themselves."""
+    lease, call = settings.lease.seconds, settings.provider.timeout_seconds
+    if call >= lease * STALL_FACTOR:
+        yield Finding(
+            "lease",
+            Level.PROBLEM,
+            f"a provider's call may take {call:g} s, a lease ends after {lease * STALL_FACTOR:g} s without progress",
+            f"raise {PREFIX}LEASE_SECONDS above {call / STALL_FACTOR:.0f}, or lower {PREFIX}PROVIDER_TIMEOUT_SECONDS",
+        )
+    policies = [lanes.defaults, *named_policies(lanes)]
+    upload = max(policy.bytes_max for policy in policies)
+    if settings.spool.upload_bytes_max < upload:
+        yield spool("upload", settings.spool.upload_bytes_max, "a batch's file", upload)
+    output = max(policy.inputs_max for policy in policies) * EMBEDDING_BYTES
+    if takes_embeddings(lanes) and settings.spool.download_bytes_max < output:
+        yield spool("download", settings.spool.download_bytes_max, "an output of embeddings", output)
+    creates = sum(HOUR / policy.age_max_seconds for policy in named_policies(lanes) or [lanes.defaults])
+    if creates > settings.provider.creates_per_hour:
+        yield Finding(
+            "lanes",
+            Level.WARNING,
+            f"by their age the configured lanes may seal {creates:,.0f} windows an hour, the account creates"
+            f" {settings.provider.creates_per_hour:,} batches",
+            "raise age_max_seconds; until then windows wait longer than their age",
+        )
+
+
+def spool(direction: str, budget: int, what: str, size_bytes: int) -> Finding:
+    """A budget that one file alone is over."""
+    return Finding(
+        "spool",
+        Level.PROBLEM,
+        f"{what} may have {size_bytes / 1e9:.1f} GB, {direction}s may take {budget / 1e9:.1f} GB",
+        f"raise {PREFIX}SPOOL_{direction.upper()}_BYTES_MAX, or lower the lanes' limits",
+    )
+
+
+def named_policies(lanes: Lanes) -> list[LanePolicy]:
+    """The policies of the lanes that the file names by endpoint or model."""
+    return [lanes.policy(LaneKey("", rule.endpoint or "", rule.model or "", "")) for rule in lanes.rules]
+
+
+def takes_embeddings(lanes: Lanes) -> bool:
+    """Whether requests for embeddings are to be expected: any may come, unless the models are listed."""
+    return lanes.models is None or any(rule.endpoint == EMBEDDINGS for rule in lanes.rules)
+
+
+def broker_misfits(settings: Settings, configs: Mapping[str, str]) -> Iterator[Finding]:
+    """A broker's settings in force against ours."""
+    longest = int(configs.get(TRANSACTION_SETTING) or 0) / 1000
+    if 0 < longest < settings.publisher.transaction_timeout_seconds:
+        yield Finding(
+            "kafka",
+            Level.PROBLEM,
+            f"the brokers' {TRANSACTION_SETTING} is {longest:g} s, transactions may take"
+            f" {settings.publisher.transaction_timeout_seconds:g} s: no publisher could start",
+            f"lower {PREFIX}PUBLISHER_TRANSACTION_TIMEOUT_SECONDS to {longest:g}, or raise the brokers'",
+        )
+
+
+def server_misfits(settings: Settings, connections: int, processes: int) -> Iterator[Finding]:
+    """The database's connections against ours.
+
+    Args:
+        settings: with the connections of one process.
+        connections: that the server gives to ordinary roles.
+        processes: that are to run.
+    """
+    needed = settings.postgres.connections_max * processes
+    if needed > connections:
+        yield Finding(
+            "postgres",
+            Level.PROBLEM,
+            f"{processes} processes of {settings.postgres.connections_max} connections need {needed},"
+            f" the server gives {connections}",
+            f"raise its max_connections, lower {PREFIX}POSTGRES_CONNECTIONS_MAX, or put a PgBouncer between",
+        )
