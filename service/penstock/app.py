@@ -12,6 +12,7 @@ import structlog
 from starlette.applications import Starlette
 
 from penstock import __version__
+from penstock.accounts import Account, read_accounts
 from penstock.composition import Composition, bind
 from penstock.core.errors import ConfigurationError
 from penstock.http.server import HttpServer, application
@@ -20,6 +21,7 @@ from penstock.postgres.database import opened
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import require_schema
 from penstock.provider.client import ProviderClient
+from penstock.provider.clients import ProviderClients
 from penstock.settings import Settings
 from penstock.spool import Spool
 from penstock.stages.lease import LeaseKeeper
@@ -50,6 +52,7 @@ class Service:
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     stop_keeper: asyncio.Event = field(default_factory=asyncio.Event)
     started: bool = False
+    accounts: Mapping[str, Account] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
@@ -59,6 +62,7 @@ class Service:
             OSError, KafkaError, asyncpg.PostgresError: a part cannot be reached at start.
         """
         lanes = self.settings.read_lanes()
+        self.accounts = read_accounts(self.settings, lanes)
         self.handle_signals()
         asyncio.get_running_loop().set_exception_handler(unawaited)
         async with AsyncExitStack() as stack:
@@ -72,11 +76,20 @@ class Service:
             spool = Spool(self.settings.spool, self.replica)
             spool.open()
             stack.callback(spool.close)
-            client = ProviderClient(self.settings.provider)
-            stack.push_async_callback(client.close)
+            clients = ProviderClients({name: ProviderClient(each.provider) for name, each in self.accounts.items()})
+            stack.push_async_callback(clients.close)
             keeper = LeaseKeeper(self.stop_keeper, LeaseStore(database, self.replica, self.settings.lease.seconds))
             composition = Composition(
-                self.settings, lanes, bound, self.replica, self.drain, database, spool, client, keeper
+                self.settings,
+                lanes,
+                self.accounts,
+                bound,
+                self.replica,
+                self.drain,
+                database,
+                spool,
+                clients,
+                keeper,
             )
             parts = composition.stages(self.stages)
             await self.receive_webhooks(composition.webhooks(), stack)
@@ -91,7 +104,9 @@ class Service:
         settings = self.settings.webhook
         if settings.port is None:
             return
-        settings.read_secret()  # what is missing is told now
+        for account in self.accounts.values():
+            if account.webhook is not None:
+                account.webhook.read_secret()  # what is missing is told now
         server = HttpServer(settings.host, settings.port, app, WEBHOOK_CONNECTIONS_MAX)
         log.info("webhooks.received", port=await server.start())
         stack.push_async_callback(server.stop)
@@ -146,12 +161,10 @@ class Service:
 
     def degraded(self) -> Mapping[str, str]:
         """What operators should look at; the service goes on."""
-        account = self.settings.provider.account
-        if metrics.account_halted.labels(account)._value.get():  # noqa: SLF001 - no public read
-            return {"provider": "the account is refused"}
-        if metrics.provider_away.labels(account)._value.get():  # noqa: SLF001 - no public read
-            return {"provider": "it does not answer"}
-        return {}
+        halted = [account for account in self.accounts if metrics.account_halted.labels(account)._value.get()]  # noqa: SLF001 - no public read
+        away = [account for account in self.accounts if metrics.provider_away.labels(account)._value.get()]  # noqa: SLF001 - no public read
+        found = {f"account {account}": "it does not answer" for account in away}
+        return found | {f"account {account}": "it is refused" for account in halted}
 
 
 def parse_stages(text: str) -> frozenset[str]:

@@ -2,16 +2,17 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 
+from penstock.accounts import Account
 from penstock.core.errors import ConfigurationError
 from penstock.core.gathering import Rules
 from penstock.core.lane import LaneKey, Lanes
 from penstock.core.request import RequestLimits
-from penstock.http.webhook import webhook_application
+from penstock.http.webhook import PATH, Receiver, webhook_application
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.batch_row import ChunkReader
@@ -26,12 +27,13 @@ from penstock.postgres.publisher_store import PublisherStore
 from penstock.postgres.submitter_store import SubmitterStore
 from penstock.postgres.webhook_store import WebhookStore
 from penstock.postgres.window_store import WindowStore
-from penstock.provider.client import ProviderClient
+from penstock.provider.clients import ProviderClients
 from penstock.provider.webhook import WebhookReader
 from penstock.settings import Settings
 from penstock.spool import Spool
 from penstock.stages.census import Census
 from penstock.stages.collector import Collector
+from penstock.stages.granter import Granter
 from penstock.stages.intake import Intake
 from penstock.stages.janitor import Janitor
 from penstock.stages.lease import LeaseKeeper
@@ -103,23 +105,25 @@ class Composition:
     Args:
         settings: everything.
         lanes: what the lanes file says.
+        accounts: of the provider, by name.
         bound: what the brokers said.
         replica: this process.
         drain: stages end when it is set.
         database: open.
         spool: open.
-        client: of the provider.
+        clients: of the accounts.
         keeper: of this process's leases.
     """
 
     settings: Settings
     lanes: Lanes
+    accounts: Mapping[str, Account]
     bound: Bound
     replica: uuid.UUID
     drain: asyncio.Event
     database: Database
     spool: Spool
-    client: ProviderClient
+    clients: ProviderClients
     keeper: LeaseKeeper
     reader: ChunkReader = field(init=False)
     census: Census = field(init=False)
@@ -132,23 +136,24 @@ class Composition:
             self.keeper,
             generation=self.settings.generation,
             lanes=self.lanes,
+            accounts=self.accounts.keys(),
             lane_label=self.lane_label,
         )
 
     def stages(self, names: frozenset[str]) -> list[Stage]:
         """The stages of these names (see `makers`), and those that run in every process."""
-        chosen = (make() for name, make in self.makers().items() if name in names)
+        chosen = (stage for name, make in self.makers().items() if name in names for stage in make())
         return [self.census, Watchdog(self.drain), *chosen]
 
-    def makers(self) -> dict[str, Callable[[], Stage]]:
-        """How each stage is made; the publisher collects too."""
+    def makers(self) -> dict[str, Callable[[], Sequence[Stage]]]:
+        """How the stages of each name are made; the publisher collects too."""
         return {
-            "intake": self.intake,
-            "seal": self.sealer,
-            "submit": self.submitter,
-            "poll": self.poller,
-            "publish": self.publisher,
-            "janitor": self.janitor,
+            "intake": lambda: [self.intake()],
+            "seal": lambda: [self.sealer()],
+            "submit": lambda: [self.granter(), *map(self.submitter, self.accounts)],
+            "poll": lambda: [self.poller(name) for name in self.accounts],
+            "publish": lambda: [self.publisher()],
+            "janitor": lambda: [self.janitor()],
         }
 
     def lane_label(self, key: LaneKey) -> str:
@@ -196,49 +201,60 @@ class Composition:
             self.census,
             self.lanes,
             slots=self.settings.publisher.slots,
-            creates_per_hour=self.settings.provider.creates_per_hour,
+            creates_per_hour={name: each.provider.creates_per_hour for name, each in self.accounts.items()},
             backlog_limits={
                 topic: self.lanes.backlogs.get(topic, limit) for topic in self.settings.kafka.request_topics
             },
             lane_label=self.lane_label,
         )
 
-    def submitter(self) -> Submitter:
-        """Batches to the provider."""
+    def granter(self) -> Granter:
+        """Batches to their tokens."""
+        return Granter(self.drain, self.submitter_store(), self.keeper, self.census, self.lanes, self.accounts.keys())
+
+    def submitter_store(self) -> SubmitterStore:
+        """What the granter and the submitters read and write."""
         settings = self.settings
+        return SubmitterStore(self.database, self.replica, settings.lease.seconds, settings.publisher.slots)
+
+    def submitter(self, account: str) -> Submitter:
+        """Batches to an account."""
         return Submitter(
             self.drain,
-            settings.submitter,
-            settings.provider,
-            SubmitterStore(self.database, self.replica, settings.lease.seconds, settings.publisher.slots),
+            self.settings.submitter,
+            self.accounts[account].provider,
+            self.submitter_store(),
             self.reader,
-            self.client,
+            self.clients.of(account),
             self.keeper,
-            self.census,
             self.spool,
-            self.lanes,
-            deployment=settings.deployment,
+            deployment=self.settings.deployment,
             lane_label=self.lane_label,
         )
 
-    def poller(self) -> Poller:
-        """The provider's word on batches."""
+    def poller(self, account: str) -> Poller:
+        """An account's word on its batches."""
+        hints = self.accounts[account].webhook is not None
         return Poller(
             self.drain,
-            self.settings.poller,
-            self.settings.provider.account,
+            self.settings.poller.hinted() if hints else self.settings.poller,
+            account,
             PollerStore(self.database),
-            self.client,
+            self.clients.of(account),
             self.keeper,
             self.lane_label,
-            hints=self.settings.webhook.port is not None,
+            hints=hints,
         )
 
     def webhooks(self) -> Starlette:
-        """The provider's hints that batches have ended."""
-        reader = WebhookReader(self.settings.webhook, self.client)
-        store = WebhookStore(self.database, self.settings.provider.account)
-        return webhook_application(reader.read, store.note)
+        """The accounts' hints that batches have ended, those of the first one without its name in the path."""
+        receivers = {}
+        for name, account in self.accounts.items():
+            if account.webhook is not None:
+                reader = WebhookReader(account.webhook, self.clients.of(name))
+                path = PATH if name == self.settings.provider.account else f"{PATH}/{name}"
+                receivers[path] = Receiver(reader.read, WebhookStore(self.database, name).note)
+        return webhook_application(receivers)
 
     def publisher(self) -> Publisher:
         """Finished batches to results."""
@@ -246,7 +262,7 @@ class Composition:
         collector = Collector(
             CollectorStore(self.database, settings.publisher.slots),
             self.reader,
-            self.client,
+            self.clients,
             self.spool,
             self.lanes,
             self.lane_label,
@@ -270,7 +286,7 @@ class Composition:
             self.drain,
             self.settings.janitor,
             JanitorStore(self.database),
-            self.client,
+            self.clients.clients,
             self.keeper,
             deployment=self.settings.deployment,
             history_seconds=self.settings.history_days * 86400,

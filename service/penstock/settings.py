@@ -112,7 +112,9 @@ class PostgresSettings(Section):
 class ProviderSettings(Section):
     """The Batch API."""
 
-    account: str = Field("default", description="Name of the account in lanes and metrics.")
+    account: str = Field(
+        "default", description="Name of the account in lanes and metrics; the lanes file may name others."
+    )
     base_url: str = Field("https://api.openai.com/v1", description="The API's root, `/v1` included.")
     api_key: SecretStr | None = Field(None, description="The key.")
     api_key_file: Path | None = Field(None, description="File that holds the key; read again after a 401.")
@@ -134,7 +136,11 @@ class WebhookSettings(Section):
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - they come from outside
     port: int | None = Field(
-        None, ge=0, le=65535, description="Port that receives them, at `/webhooks`; off without. 0 takes a free one."
+        None,
+        ge=0,
+        le=65535,
+        description="Port that receives them, at `/webhooks` (those of other accounts at `/webhooks/NAME`);"
+        " off without. 0 takes a free one.",
     )
     secret: SecretStr | None = Field(None, description="The secret that signs them, `whsec_...`.")
     secret_file: Path | None = Field(None, description="File that holds the secret; read for each webhook.")
@@ -155,7 +161,9 @@ class WebhookSettings(Section):
         """
         secret = read_secret(self.secret, self.secret_file) or ""
         if not secret.removeprefix("whsec_"):
-            raise ConfigurationError(f"{PREFIX}WEBHOOK_SECRET is not set; it takes the webhook's whsec_... secret")
+            raise ConfigurationError(
+                f"{self.secret_file or f'{PREFIX}WEBHOOK_SECRET'} is empty; it takes the webhook's whsec_... secret"
+            )
         return secret
 
 
@@ -178,7 +186,7 @@ class IntakeSettings(Section):
 class SubmitterSettings(Section):
     """Uploads and creates."""
 
-    concurrency: int = Field(2, ge=1, le=32, description="Batches that one replica submits at a time.")
+    concurrency: int = Field(2, ge=1, le=32, description="Batches that one replica submits at a time, to each account.")
     look_up_seconds: float = Field(20.0, gt=0, description="A create in doubt is looked up this often.")
     settle_seconds: float = Field(
         120.0, ge=0, description="Beyond the call's time-out: how long a lost create may take to become visible."
@@ -196,6 +204,10 @@ class PollerSettings(Section):
     )
     stuck_grace_seconds: float = Field(3600.0, ge=0, description="Past its expiry a batch is cancelled after this.")
     cancel_grace_seconds: float = Field(1800.0, ge=0, description="A cancelled batch that never ends is given up.")
+
+    def hinted(self) -> Self:
+        """The same where webhooks tell what happens: slower, but for what was set."""
+        return self.model_copy(update={name: HINTED[name] for name in HINTED.keys() - self.model_fields_set})
 
 
 class PublisherSettings(Section):
@@ -293,14 +305,6 @@ class Settings(BaseSettings):
     lease: LeaseSettings = LeaseSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def slow_down(cls, values: Any) -> Any:
-        """With webhooks, poll rarely unless told otherwise."""
-        if dict(values.get("webhook", {})).get("port") is None:
-            return values
-        return {**values, "poller": {**HINTED, **dict(values.get("poller", {}))}}
 
     @model_validator(mode="after")
     def check_together(self) -> Self:

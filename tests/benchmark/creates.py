@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock.core.batch import ProviderBatch
 from penstock.postgres.intake_store import IntakeStore, store_chunks
+from penstock.stages.granter import Granter
 from penstock.stages.lease import Lease
 from penstock.stages.sealer import Sealer
 from penstock.stages.submitter import Submitter
@@ -73,18 +74,19 @@ async def value(bridge: Parts, query: str) -> Any:
 
 async def step(bridge: Parts) -> None:
     """Time goes on, the sealer has a round, and what it sealed is announced and created."""
-    sealer, submitter = bridge.stages["sealer"], bridge.stages["submitter"]
+    sealer, submitter, granter = (bridge.stages[name] for name in ("sealer", "submitter", "granter"))
     assert isinstance(sealer, Sealer)
     assert isinstance(submitter, Submitter)
+    assert isinstance(granter, Granter)
     async with bridge.database.pool.acquire() as connection:
         for move in PASS:
             await connection.execute(move, STEP)
-    sealer.sealed_by_age_at -= STEP.total_seconds()
+    sealer.sealed_by_age_at[submitter.account] -= STEP.total_seconds()
     await sealer.round()
     store = submitter.store
     for account, model in await store.models_waiting():
-        await store.reserve(account, model, submitter.limit_of)
-    while (claim := await store.claim(60.0)) is not None:
+        await store.reserve(account, model, granter.limit_of)
+    while (claim := await store.claim(submitter.account, 60.0)) is not None:
         batch = claim.batch
         lease = Lease(f"batch/{batch.id}", claim.epoch, 60.0, math.inf, 0.0)
         await store.store_file(lease, batch.id, "file")

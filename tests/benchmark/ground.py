@@ -14,6 +14,7 @@ from unittest.mock import patch
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from penstock.accounts import read_accounts
 from penstock.composition import Composition, bind
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
@@ -21,6 +22,7 @@ from penstock.postgres.database import Database, opened
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import migrate
 from penstock.provider.client import ProviderClient
+from penstock.provider.clients import ProviderClients
 from penstock.settings import load_settings
 from penstock.spool import Spool
 from penstock.stages.lease import LeaseKeeper
@@ -120,9 +122,12 @@ async def parts(environment: dict[str, str]) -> AsyncIterator[Parts]:
         bound = await bind(settings, lanes, database)
         spool = Spool(settings.spool, replica)
         spool.open()
-        client = ProviderClient(settings.provider)
+        accounts = read_accounts(settings, lanes)
+        clients = ProviderClients({name: ProviderClient(each.provider) for name, each in accounts.items()})
         keeper = LeaseKeeper(stop, LeaseStore(database, replica, settings.lease.seconds))
-        composition = Composition(settings, lanes, bound, replica, asyncio.Event(), database, spool, client, keeper)
+        composition = Composition(
+            settings, lanes, accounts, bound, replica, asyncio.Event(), database, spool, clients, keeper
+        )
         stages = composition.stages(frozenset(composition.makers()))
         keeping = asyncio.create_task(keeper.run())
         try:
@@ -130,7 +135,7 @@ async def parts(environment: dict[str, str]) -> AsyncIterator[Parts]:
         finally:
             stop.set()
             await keeping
-            await client.close()
+            await clients.close()
             spool.close()
 
 

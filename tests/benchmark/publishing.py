@@ -33,7 +33,7 @@ async def publish(ground: Ground, topic: str) -> tuple[Reading, str]:
     """Take the topic's one window as far as its results, and time their publishing; returns the result topic too."""
     environment = await ground.environment(topic)
     async with parts(environment) as bridge:
-        upstream = [bridge.stages[name] for name in ("intake", "sealer", "submitter", "poller")]
+        upstream = [bridge.stages[name] for name in ("intake", "sealer", "granter", "submitter", "poller")]
         async with running(upstream):
             slot = None
             while slot is None:

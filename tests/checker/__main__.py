@@ -30,7 +30,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--results", required=True, type=names, metavar="TOPIC[,TOPIC]", help="result topics")
     add("--dead-letters", required=True, metavar="TOPIC", help="the dead-letter topic")
     add("--ledger", metavar="TOPIC", help="the publisher's ledger: no transaction may be open there")
-    add("--journal", required=True, type=Path, metavar="FILE", help="the simulator's journal")
+    add("--journal", required=True, type=Path, action="append", metavar="FILE", help="a simulator's journal")
     add("--seen", type=Path, metavar="FILE", help="the result ids a live reader saw: a JSON text a line")
     add("--extra-executions-allowed", type=int, default=0, metavar="N", help="paid more than once, at most")
     add("--canary", action="append", default=[], metavar="TEXT", help="a text that nothing may tell; repeatable")
@@ -53,7 +53,7 @@ async def check(options: argparse.Namespace) -> Report:
         await read_outputs(options, name, topics[name], judge)
     if options.ledger:
         await drain_ledger(options, options.ledger, topics[options.ledger], judge)
-    for execution in executions(options.journal):
+    for execution in (each for journal in options.journal for each in executions(journal)):
         judge.executed(*execution)
     for result_id in seen_ids(options.seen) if options.seen else ():
         judge.saw(result_id)

@@ -20,7 +20,7 @@ async def test_only_what_the_provider_forgot_is_not_watched_to_its_end(database:
     async with migrated(database) as pool:
         batch_id, store, poller = await batch_of(pool), SubmitterStore(pool, uuid.uuid4(), 60.0, 4), PollerStore(pool)
         await store.reserve(ACCOUNT, LANE.model, lambda *_: None)
-        claim = await store.claim(60.0)
+        claim = await store.claim(ACCOUNT, 60.0)
         assert claim
         lease = Lease(f"batch/{batch_id}", claim.epoch, 60.0, float("inf"), 0.0)
         await store.store_file(lease, batch_id, "file-1")

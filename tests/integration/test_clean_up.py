@@ -19,7 +19,7 @@ from penstock.stages.janitor import Janitor
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.telemetry import failpoint
 from tests.support.account import DEPLOYMENT, Account, opened_account
-from tests.support.rows import held
+from tests.support.rows import ACCOUNT, held
 from tests.support.simulator import chat_lines, reach
 
 NEVER_ENDS = {"batch": {"seconds": {"in_progress": 3600}}}
@@ -38,7 +38,13 @@ async def janitor(account: Account, **settings: Any) -> tuple[Janitor, Lease]:
     grace: dict[str, Any] = {"file_grace_seconds": 0, "orphan_grace_seconds": 0, **settings}
     store = JanitorStore(account.pool)
     stage = Janitor(
-        drain, JanitorSettings(**grace), store, account.client, keeper, deployment=DEPLOYMENT, history_seconds=3600
+        drain,
+        JanitorSettings(**grace),
+        store,
+        {ACCOUNT: account.client},
+        keeper,
+        deployment=DEPLOYMENT,
+        history_seconds=3600,
     )
     lease = await keeper.acquire("janitor")
     assert lease is not None
@@ -79,8 +85,8 @@ async def test_only_what_this_deployment_made_is_cancelled_or_deleted(account: A
     name = f"{batch_id.hex}-{'0' * 64}.jsonl"
     our_file = await upload(account, f"penstock-{DEPLOYMENT}-{name}")
     other_file = await upload(account, f"penstock-other-{name}")
-    await stage.settle_duplicates(lease)
-    await stage.remove_orphans(lease)
+    await stage.settle_duplicates(lease, ACCOUNT)
+    await stage.remove_orphans(lease, ACCOUNT)
     assert await account.status(ours) in ("cancelling", "cancelled")
     assert await account.status(provider_batch_id) == "in_progress"
     assert not await is_there(account, our_file)
@@ -95,7 +101,7 @@ async def test_a_batch_whose_create_is_in_doubt_is_not_cancelled(account: Accoun
     stage, lease = await janitor(account)
     batch_id, _ = await account.announce()
     provider_batch_id = await in_progress(account, batch_id)
-    await stage.settle_duplicates(lease)
+    await stage.settle_duplicates(lease, ACCOUNT)
     assert await account.status(provider_batch_id) == "in_progress", "a batch that will be adopted was cancelled"
 
 
@@ -116,7 +122,7 @@ async def test_a_batch_that_was_created_while_the_janitor_looked_is_not_cancelle
         return [each for each in listed if each.id == provider_batch_id]
 
     monkeypatch.setattr(account.client, "back_to", slow)
-    await stage.settle_duplicates(lease)
+    await stage.settle_duplicates(lease, ACCOUNT)
     assert await account.status(provider_batch_id) == "in_progress", "the batch that its row names was cancelled"
 
 
@@ -136,10 +142,10 @@ async def test_the_files_of_a_batch_outlive_its_publishing_by_a_day(account: Acc
     file_id = await upload(account, "any.jsonl")
     batch_id = await published(account, file_id)
     stage, lease = await janitor(account, file_grace_seconds=86_400)
-    await stage.remove_files(lease)
+    await stage.remove_files(lease, ACCOUNT)
     assert await is_there(account, file_id), "its file is gone already"
     await account.set(batch_id, published_at=datetime.fromtimestamp(0, UTC))
-    await stage.remove_files(lease)
+    await stage.remove_files(lease, ACCOUNT)
     assert not await is_there(account, file_id)
 
 
@@ -149,7 +155,7 @@ async def test_the_files_that_a_dead_letter_names_are_kept(account: Account) -> 
     file_id = await upload(account, "any.jsonl")
     await published(account, file_id, keep_files=True)
     stage, lease = await janitor(account)
-    await stage.remove_files(lease)
+    await stage.remove_files(lease, ACCOUNT)
     assert await is_there(account, file_id), "what the dead letter names is gone"
 
 
@@ -162,10 +168,10 @@ async def test_a_clean_up_that_was_interrupted_is_done_again(account: Account) -
     failpoint.arm("files.delete=after:lose")
     try:
         with pytest.raises(ConnectionError):
-            await stage.remove_files(lease)
+            await stage.remove_files(lease, ACCOUNT)
     finally:
         failpoint.arm("")
     assert not await is_there(account, file_id)
     assert (await account.row(batch_id))["files_removed_at"] is None
-    await stage.remove_files(lease)
+    await stage.remove_files(lease, ACCOUNT)
     assert (await account.row(batch_id))["files_removed_at"] is not None, "the clean-up goes on for ever"

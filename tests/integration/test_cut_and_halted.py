@@ -33,7 +33,7 @@ async def test_what_a_halted_lane_has_reserved_is_given_back_and_not_submitted(d
             batch = await load_batch(connection, refused)
         await CollectorStore(pool, 4).halt_lane(await held(pool, "slot/0"), batch, "it is ours")
         assert await reserve(pool) == 0
-        assert await submitter(pool).claim(1.0) is None, "a batch of the halted lane is submitted"
+        assert await submitter(pool).claim(ACCOUNT, 1.0) is None, "a batch of the halted lane is submitted"
         async with pool.transaction() as connection:
             batches = [await load_batch(connection, each) for each in (refused, waiting)]
         assert {each.state for each in batches} == {BatchState.SEALED}

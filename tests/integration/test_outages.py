@@ -84,7 +84,7 @@ async def test_the_provider_goes_and_comes_back(talk: Conversation) -> None:
     async with Run(talk, "provider") as run:
         await talk.bridge.simulator.kill()
         await asyncio.sleep(AWAY_SECONDS)
-        assert degraded(talk.service) == {"provider": "it does not answer"}
+        assert degraded(talk.service) == {"account default": "it does not answer"}
         await talk.bridge.simulator.start()
     assert run.not_ready == 0
     assert degraded(talk.service) == {}
@@ -147,7 +147,7 @@ async def halted(service: Service, event: str) -> None:
     """Wait until the account is halted, and told so."""
     await service.reached("penstock_account_halted", 1)
     assert (await service.logged(event))["mend"]
-    assert degraded(service) == {"provider": "the account is refused"}
+    assert degraded(service) == {"account default": "it is refused"}
 
 
 @pytest.mark.outcome("key-revoked", "key-changed")

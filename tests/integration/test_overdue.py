@@ -47,11 +47,11 @@ async def test_no_batch_is_claimed_or_created_past_its_deadline(database: str) -
     """Off: the deadline is looked at neither when a batch is claimed nor when its create is announced."""
     async with migrated(database) as pool:
         batch_id = await batch_until(pool, time.time() - 1)
-        claim = await submitter(pool).claim(1.0)
+        claim = await submitter(pool).claim(ACCOUNT, 1.0)
         assert claim is None, "a batch past its deadline is submitted"
         async with pool.pool.acquire() as connection:
             await connection.execute("UPDATE batch SET deadline_at = clock_timestamp() + interval '1 hour'")
-        claim = await submitter(pool).claim(1.0)
+        claim = await submitter(pool).claim(ACCOUNT, 1.0)
         assert claim is not None
         lease = Lease(f"batch/{batch_id}", claim.epoch, 60.0, float("inf"), 0.0)
         await submitter(pool).store_file(lease, batch_id, "file-1")
@@ -81,7 +81,9 @@ async def test_what_waits_in_a_halted_lane_is_answered_past_its_deadline(databas
         drain = asyncio.Event()
         keeper = LeaseKeeper(drain, LeaseStore(pool, uuid.uuid4(), 60.0))
         lanes, label = Lanes(), "other"
-        census = Census(drain, CensusStore(pool), keeper, generation=1, lanes=lanes, lane_label=lambda _: label)
+        census = Census(
+            drain, CensusStore(pool), keeper, generation=1, lanes=lanes, accounts=(), lane_label=lambda _: label
+        )
         sealer = Sealer(
             drain,
             WindowStore(pool),
@@ -89,7 +91,7 @@ async def test_what_waits_in_a_halted_lane_is_answered_past_its_deadline(databas
             census,
             lanes,
             slots=SLOTS,
-            creates_per_hour=2000,
+            creates_per_hour={ACCOUNT: 2000},
             backlog_limits={},
             lane_label=lambda _: label,
         )

@@ -10,8 +10,8 @@ from penstock.core.lane import Lanes
 from penstock.postgres.batch_row import BatchRow, ChunkReader, load_batch
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
-from penstock.provider.client import ProviderClient
-from penstock.settings import ProviderSettings, SpoolSettings
+from penstock.provider.clients import ProviderClients
+from penstock.settings import SpoolSettings
 from penstock.spool import Spool
 from penstock.stages.collector import Collector
 from tests.support.rows import batch_of, held, migrated
@@ -37,7 +37,7 @@ class Refusals:
         self.collector = Collector(
             CollectorStore(pool, SLOTS),
             ChunkReader(pool),
-            ProviderClient(ProviderSettings()),
+            ProviderClients({}),
             Spool(SpoolSettings(folder=folder), uuid.uuid4()),
             Lanes(),
             str,

@@ -17,7 +17,7 @@ from penstock.postgres.window_store import WindowStore
 from penstock.stages.census import Census
 from penstock.stages.lease import LeaseKeeper
 from penstock.stages.sealer import Sealer
-from tests.support.rows import batch_of, chunk_of, held, migrated, open_lane, opened, seal_all, store
+from tests.support.rows import ACCOUNT, batch_of, chunk_of, held, migrated, open_lane, opened, seal_all, store
 
 SLOTS = 4
 AT_ONCE = Lanes(defaults=LanePolicy(age_max_seconds=0))
@@ -50,7 +50,13 @@ async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_li
         for generation in (1, 2):
             keeper = LeaseKeeper(drain, LeaseStore(pool, uuid.uuid4(), 60.0))
             census = Census(
-                drain, CensusStore(pool), keeper, generation=generation, lanes=AT_ONCE, lane_label=lambda _: "other"
+                drain,
+                CensusStore(pool),
+                keeper,
+                generation=generation,
+                lanes=AT_ONCE,
+                accounts=(),
+                lane_label=lambda _: "other",
             )
             sealers.append(
                 Sealer(
@@ -60,7 +66,7 @@ async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_li
                     census,
                     AT_ONCE,
                     slots=SLOTS,
-                    creates_per_hour=2000,
+                    creates_per_hour={ACCOUNT: 2000},
                     backlog_limits={},
                     lane_label=lambda _: "other",
                 )

@@ -17,6 +17,7 @@ from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.poller_store import PollerStore
 from penstock.postgres.webhook_store import WebhookStore
+from penstock.provider.clients import ProviderClients
 from penstock.settings import PollerSettings, SpoolSettings
 from penstock.spool import Spool
 from penstock.stages.collector import Collector
@@ -171,11 +172,11 @@ async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_li
     await poller(account).round()
     store, reader = CollectorStore(account.pool, 4), ChunkReader(account.pool)
     spool = Spool(SpoolSettings(folder=tmp_path), uuid.uuid4())
-    collector = Collector(store, reader, account.client, spool, Lanes(), str, 3600.0)
+    collector = Collector(store, reader, ProviderClients({ACCOUNT: account.client}), spool, Lanes(), str, 3600.0)
     with pytest.raises(ProviderUnavailable):
-        await collector.file_ids(await store.load(batch_id))
+        await collector.file_ids(account.client, await store.load(batch_id))
     collector.file_gone_seconds = 0.0
-    assert await collector.file_ids(await store.load(batch_id)) == []
+    assert await collector.file_ids(account.client, await store.load(batch_id)) == []
 
 
 @pytest.mark.defence("watched_to_its_end")

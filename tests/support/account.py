@@ -59,7 +59,7 @@ class Account:
         """A batch whose create is announced, and that create's id."""
         batch_id, store = await batch_of(self.pool), SubmitterStore(self.pool, uuid.uuid4(), 60.0, 4)
         await store.reserve(ACCOUNT, LANE.model, lambda *_: 10**6)
-        claim = await store.claim(60.0)
+        claim = await store.claim(ACCOUNT, 60.0)
         assert claim is not None
         lease = Lease(f"batch/{batch_id}", claim.epoch, 60.0, float("inf"), 0.0)
         await store.store_file(lease, batch_id, "file-1")

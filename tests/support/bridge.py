@@ -75,6 +75,8 @@ class Bridge:
     """Where services reach the database, when that is through a pooler (`make integration POOLED=1`)."""
     more_requests: list[str] = field(default_factory=list)
     more_results: list[str] = field(default_factory=list)
+    more_simulators: list[Simulator] = field(default_factory=list)
+    """Other accounts'; the caller starts and ends them."""
     deployment: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
     services: list[Service] = field(default_factory=list)
     defences_off: Sequence[str] = ()
@@ -192,10 +194,11 @@ class Bridge:
             "--results": ",".join([self.result_topic, *self.more_results]),
             "--dead-letters": self.dead_letter_topic,
             "--ledger": self.ledger,
-            "--journal": str(self.simulator.state / "journal.jsonl"),
             "--seen": str(self.reader.seen),
         }
         given = [text for pair in arguments.items() for text in pair]
+        for simulator in (self.simulator, *self.more_simulators):
+            given += ["--journal", str(simulator.state / "journal.jsonl")]
         for canary in (CANARY, API_KEY):
             given += ["--canary", canary]
         for service in self.services:

@@ -44,7 +44,7 @@ POLLED = {
         "batches_waiting": f"'{ACCOUNT}', '{LANE.model}'",
         "reserved": f"'{ACCOUNT}', '{LANE.model}'",
         "past_deadline": "",
-        "claimable_batch": "30",
+        "claimable_batch": f"'{ACCOUNT}', 30",
         "count_creates": f"'{ACCOUNT}'",
     },
     "poller": {"watched_batches": f"'{ACCOUNT}'", "take_hints": f"'{ACCOUNT}'"},
@@ -55,7 +55,8 @@ POLLED = {
         "ledger_keys_due": "3, 86400",
     },
     "janitor": {
-        "files_due": "86400",
+        "files_due": f"'{ACCOUNT}', 86400",
+        "forget_files": "2678400",
         "unpark": "",
         "close_lanes": "",
         "delete_chunks": "604800",

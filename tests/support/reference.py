@@ -13,12 +13,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from penstock.accounts import KEYS, SHARED, WEBHOOK
+from penstock.core.account import MATCHED, AccountRule
 from penstock.core.gathering import HEADERS_MAX
 from penstock.core.lane import CEILINGS, ENDPOINTS, LanePolicy, Lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
 from penstock.core.result import HEADERS_BYTES_MAX
-from penstock.settings import IntakeSettings, Settings, variable
+from penstock.settings import IntakeSettings, ProviderSettings, Settings, variable
 from penstock.telemetry import metrics
 from penstock.telemetry.bulk_histogram import BulkHistogram
 from tests.support.bad_messages import BAD, LATER
@@ -52,6 +54,17 @@ model = "gpt-4o-mini"
 name = "mini"
 enqueued_tokens_max = 2_000_000
 attempts_max = 3
+
+[[account]]
+name = "europe"
+topics = ["requests.eu"]
+base_url = "https://eu.api.openai.com/v1"
+api_key_file = "/run/secrets/openai-eu"
+
+[[lane]]
+account = "europe"
+model = "gpt-4o-mini"
+enqueued_tokens_max = 200_000
 """
 
 
@@ -206,9 +219,9 @@ def lanes_page() -> str:
         NOTE,
         "",
         f"`{variable(('lanes_file',))}` names a TOML file; without one the defaults below hold.",
-        "A lane is an endpoint and a model: what may share a batch. Keys of `[defaults]` hold for all lanes; each",
-        "`[[lane]]` sets them for the lanes that match its `endpoint` and `model` (either may be left out), and later",
-        "ones win.",
+        "A lane is an account, an endpoint and a model: what may share a batch. Keys of `[defaults]` hold for all",
+        "lanes; each `[[lane]]` sets them for the lanes that match its `account`, `endpoint` and `model` (any may be",
+        "left out), and later ones win.",
         "",
         "```toml",
         EXAMPLE.rstrip(),
@@ -232,8 +245,32 @@ def lanes_page() -> str:
         + ".",
         "",
         *table(("key", "takes", "default", "meaning"), rows),
+        "",
+        "## In `[[account]]`",
+        "",
+        "An account of the provider beside that of `PENSTOCK_PROVIDER_…`, which has what goes to no other. One of",
+        "`topics`, `tenants`, `endpoints` and `models` at least must be given; a request goes to the first account of",
+        "which it meets every condition. See [operations](../operations.md#several-accounts).",
+        "",
+        *table(("key", "takes", "default", "meaning"), account_rows()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def account_rows() -> Iterator[tuple[str, ...]]:
+    """The keys of an account."""
+    about = docstrings(AccountRule)
+    yield "`name`", "text", "required", about["name"]
+    for name in MATCHED:
+        yield f"`{name}`", "list of texts", "any", f"{about[name]} An empty list takes nothing."
+    for name in KEYS:
+        if name == WEBHOOK:
+            yield f"`{name}`", "path", "", "File that holds the secret of its webhooks, which come to `/webhooks/NAME`."
+            continue
+        field = ProviderSettings.model_fields[name]
+        default = {"api_key_file": "required"}.get(name, f"`{variable(('provider', name))}`" if name in SHARED else "")
+        kind = " ".join(filter(None, (type_words(field.annotation), range_words(field))))
+        yield f"`{name}`", kind, default, field.description or ""
 
 
 LIMITS: dict[str, dict[str, object]] = {

@@ -1,10 +1,10 @@
 """Settings that are valid one by one and do not fit together, or do not fit the servers; each with its mend."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from penstock.cli.finding import Finding, Level
 from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, Lanes
-from penstock.settings import PREFIX, Settings
+from penstock.settings import PREFIX, ProviderSettings, Settings
 from penstock.stages.lease import STALL_FACTOR
 
 EMBEDDING_BYTES = 66_000
@@ -13,16 +13,16 @@ TRANSACTION_SETTING = "transaction.max.timeout.ms"
 HOUR = 3600.0
 
 
-def own_misfits(settings: Settings, lanes: Lanes) -> Iterator[Finding]:
-    """Settings and lanes among themselves."""
-    lease, call = settings.lease.seconds, settings.provider.timeout_seconds
-    if call >= lease * STALL_FACTOR:
-        yield Finding(
-            "lease",
-            Level.PROBLEM,
-            f"a provider's call may take {call:g} s, a lease ends after {lease * STALL_FACTOR:g} s without progress",
-            f"raise {PREFIX}LEASE_SECONDS above {call / STALL_FACTOR:.0f}, or lower {PREFIX}PROVIDER_TIMEOUT_SECONDS",
-        )
+def own_misfits(settings: Settings, lanes: Lanes, accounts: Sequence[ProviderSettings] = ()) -> Iterator[Finding]:
+    """Settings, lanes and accounts among themselves.
+
+    Args:
+        settings: all of them.
+        lanes: what the lanes file says.
+        accounts: every account; without them that of the settings.
+    """
+    for account in accounts or [settings.provider]:
+        yield from account_misfits(settings, lanes, account)
     policies = [lanes.defaults, *named_policies(lanes)]
     upload = max(policy.bytes_max for policy in policies)
     if settings.spool.upload_bytes_max < upload:
@@ -30,13 +30,31 @@ def own_misfits(settings: Settings, lanes: Lanes) -> Iterator[Finding]:
     output = max(policy.inputs_max for policy in policies) * EMBEDDING_BYTES
     if takes_embeddings(lanes) and settings.spool.download_bytes_max < output:
         yield spool("download", settings.spool.download_bytes_max, "an output of embeddings", output)
-    creates = sum(HOUR / policy.age_max_seconds for policy in named_policies(lanes) or [lanes.defaults])
-    if creates > settings.provider.creates_per_hour:
+
+
+def account_misfits(settings: Settings, lanes: Lanes, account: ProviderSettings) -> Iterator[Finding]:
+    """An account's settings against the leases, and against the ages of its lanes."""
+    lease, call = settings.lease.seconds, account.timeout_seconds
+    if call >= lease * STALL_FACTOR:
+        yield Finding(
+            "lease",
+            Level.PROBLEM,
+            f"a call to account {account.account} may take {call:g} s, a lease ends after {lease * STALL_FACTOR:g} s"
+            " without progress",
+            f"raise {PREFIX}LEASE_SECONDS above {call / STALL_FACTOR:.0f}, or lower the account's timeout_seconds"
+            f" ({PREFIX}PROVIDER_TIMEOUT_SECONDS)",
+        )
+    first = account.account == settings.provider.account
+    policies = named_policies(lanes, account.account, others=first)
+    if first and not policies:
+        policies = [lanes.defaults]
+    creates = sum(HOUR / policy.age_max_seconds for policy in policies)
+    if creates > account.creates_per_hour:
         yield Finding(
             "lanes",
             Level.WARNING,
-            f"by their age the configured lanes may seal {creates:,.0f} windows an hour, the account creates"
-            f" {settings.provider.creates_per_hour:,} batches",
+            f"by their age the configured lanes may seal {creates:,.0f} windows an hour,"
+            f" account {account.account} creates {account.creates_per_hour:,} batches",
             "raise age_max_seconds; until then windows wait longer than their age",
         )
 
@@ -51,9 +69,19 @@ def spool(direction: str, budget: int, what: str, size_bytes: int) -> Finding:
     )
 
 
-def named_policies(lanes: Lanes) -> list[LanePolicy]:
-    """The policies of the lanes that the file names by endpoint or model."""
-    return [lanes.policy(LaneKey("", rule.endpoint or "", rule.model or "", "")) for rule in lanes.rules]
+def named_policies(lanes: Lanes, account: str | None = None, *, others: bool = True) -> list[LanePolicy]:
+    """The policies of the lanes that the file names by account, endpoint or model.
+
+    Args:
+        lanes: what the file says.
+        account: leave out the lanes of other accounts; None leaves out none.
+        others: with the lanes that name no account.
+    """
+    return [
+        lanes.policy(LaneKey(rule.account or "", rule.endpoint or "", rule.model or "", ""))
+        for rule in lanes.rules
+        if (others if rule.account is None else account in (None, rule.account))
+    ]
 
 
 def takes_embeddings(lanes: Lanes) -> bool:

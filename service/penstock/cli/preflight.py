@@ -5,7 +5,7 @@ import difflib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import asyncpg
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ValidationError
 
+from penstock.accounts import Account, read_accounts
 from penstock.cli.finding import Finding, Level, Part
 from penstock.cli.fit import broker_misfits, own_misfits, server_misfits
 from penstock.cli.outcome import sentence
@@ -21,11 +22,12 @@ from penstock.core.errors import ConfigurationError, ProviderDenied, ProviderErr
 from penstock.core.lane import Lanes
 from penstock.kafka.layout import PARTITIONS, Role, create_missing, misfits, record_bytes_max, wanted_topics
 from penstock.kafka.topics import Cluster, TopicClient
+from penstock.postgres.census_store import CensusStore, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
 from penstock.postgres.preflight_store import PreflightStore
 from penstock.provider.client import ProviderClient
-from penstock.settings import PREFIX, Settings, SpoolSettings, WebhookSettings, variable
+from penstock.settings import PREFIX, ProviderSettings, Settings, SpoolSettings, WebhookSettings, variable
 
 SECONDS = 20.0
 POSTGRES_MIN = 14
@@ -78,18 +80,21 @@ class Preflight:
         if settings is None:
             return
         lanes = self.read_lanes(settings)
-        self.findings += own_misfits(settings, lanes)
+        accounts = self.read_accounts(settings, lanes)
+        self.findings += own_misfits(settings, lanes, [each.provider for each in accounts.values()])
         left = self.parts - wrong
         if Part.KAFKA in left:
             await self.check_kafka(settings, lanes)
         if Part.POSTGRES in left:
-            await self.check_postgres(settings, bound="deployment" not in wrong)
+            await self.check_postgres(settings, accounts, bound="deployment" not in wrong)
         if Part.SPOOL in left:
             await asyncio.to_thread(self.check_spool, settings.spool)
-        if Part.PROVIDER in left:
-            await self.check_provider(settings)
-        if Part.WEBHOOK in left and settings.webhook.port is not None:
-            self.check_webhook(settings.webhook)
+        for name, account in accounts.items():
+            first = name == settings.provider.account
+            if Part.PROVIDER in (left if first else self.parts):
+                await self.check_provider(account.provider, first=first)
+            if Part.WEBHOOK in left and account.webhook is not None:
+                self.check_webhook(account.webhook, settings.webhook.port)
 
     def read_settings(self) -> tuple[Settings | None, frozenset[str]]:
         """The settings, with defaults for the sections that are wrong, and the names of those."""
@@ -110,14 +115,22 @@ class Preflight:
                     self.ok("settings", "every variable is valid")
                 return settings, frozenset(wrong)
 
-    def check_webhook(self, settings: WebhookSettings) -> None:
+    def read_accounts(self, settings: Settings, lanes: Lanes) -> dict[str, Account]:
+        """The accounts, or the first one alone when the lanes file is wrong about the others."""
+        try:
+            return read_accounts(settings, lanes)
+        except ConfigurationError as error:
+            self.problem("lanes", str(error), "mend the file at the place named")
+            return read_accounts(settings, Lanes())
+
+    def check_webhook(self, settings: WebhookSettings, port: int | None) -> None:
         """The secret without which no webhook is believed."""
         try:
             settings.read_secret()
         except (ConfigurationError, OSError) as error:
             self.problem("webhook", str(error), "put the secret of the provider's webhook there")
         else:
-            self.ok("webhook", f"the secret is there; webhooks come to port {settings.port}, polling is slow")
+            self.ok("webhook", f"the secret is there; webhooks come to port {port}, polling is slow")
 
     def check_variables(self) -> None:
         """Variables that begin like ours and are none of ours: most likely a slip of the pen."""
@@ -178,8 +191,8 @@ class Preflight:
                 if not found:
                     self.ok("kafka", f"{each.name}: {each.role}, {topics[each.name].partitions} partitions")
 
-    async def check_postgres(self, settings: Settings, *, bound: bool) -> None:
-        """Server, durability, schema, and what the database is bound to."""
+    async def check_postgres(self, settings: Settings, accounts: Container[str], *, bound: bool) -> None:
+        """Server, durability, schema, what the database is bound to, and whether its accounts are all there."""
         async with self.reaching("postgres", f"check {PREFIX}POSTGRES_DSN"), opened(settings) as database:
             store = PreflightStore(database)
             server = await store.server()
@@ -201,6 +214,10 @@ class Preflight:
             self.findings += server_misfits(settings, server.connections, processes)
             if bound:
                 await self.check_binding(store, settings)
+            waits = (await CensusStore(database).gauges()).waits
+            for account, requests in without_account(waits, accounts).items():
+                text = f"{requests:,} requests wait for account {account!r}, which is configured no more"
+                self.problem("accounts", text, "put it back into the lanes file until nothing waits for it")
 
     async def check_binding(self, store: PreflightStore, settings: Settings) -> None:
         """The database serves this deployment on this cluster with this ledger, or nothing yet (B4)."""
@@ -242,25 +259,33 @@ class Preflight:
             self.warn("spool", text, f"more disk, or lower {PREFIX}SPOOL_UPLOAD_BYTES_MAX and …DOWNLOAD_BYTES_MAX")
         self.ok("spool", f"{settings.folder} can be written")
 
-    async def check_provider(self, settings: Settings) -> None:
-        """The key, by listing a page of batches."""
-        where = settings.provider.base_url
+    async def check_provider(self, settings: ProviderSettings, *, first: bool) -> None:
+        """An account's key, by listing a page of batches.
+
+        Args:
+            settings: of the account.
+            first: it is that of the settings, not one of the lanes file.
+        """
+        who = f"{settings.account} at {settings.base_url}"
+        place = f"{PREFIX}PROVIDER_" if first else f"account {settings.account!r} of the lanes file: "
         try:
-            if settings.provider.read_api_key() is None:
+            if settings.read_api_key() is None:
                 self.problem("provider", "there is no API key", f"set {PREFIX}PROVIDER_API_KEY or …API_KEY_FILE")
                 return
         except OSError as error:
-            self.problem("provider", sentence(error), f"check {PREFIX}PROVIDER_API_KEY_FILE")
+            self.problem("provider", sentence(error), f"check {place}{'API_KEY_FILE' if first else 'api_key_file'}")
             return
-        client = ProviderClient(settings.provider)
+        client = ProviderClient(settings)
         try:
             async with asyncio.timeout(SECONDS):
                 await client.page(None)
-            self.ok("provider", f"{where} takes the key")
+            self.ok("provider", f"{who} takes the key")
         except ProviderDenied as error:
-            self.problem("provider", str(error), f"check {PREFIX}PROVIDER_API_KEY and its rights to files and batches")
+            mend = f"check {place}{'API_KEY' if first else 'api_key_file'} and its rights to files and batches"
+            self.problem("provider", f"{who}: {error}", mend)
         except (ProviderError, TimeoutError, ValueError) as error:
-            self.problem("provider", f"{where}: {sentence(error)}", f"check {PREFIX}PROVIDER_BASE_URL and the network")
+            mend = f"check {place}{'BASE_URL' if first else 'base_url'} and the network"
+            self.problem("provider", f"{who}: {sentence(error)}", mend)
         finally:
             await client.close()
 

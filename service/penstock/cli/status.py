@@ -1,6 +1,7 @@
 """`penstock status`."""
 
 import asyncio
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,9 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 
+from penstock.accounts import read_accounts
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, age, console, money, print_json, size, table
-from penstock.postgres.census_store import Gauges
+from penstock.postgres.census_store import Gauges, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
 from penstock.settings import Settings
@@ -47,31 +49,42 @@ def status(
     async def main(settings: Settings) -> None:
         async with opened(settings) as database:
             store, screen = ReportStore(database), console()
-            report = await read(store)
+            accounts = read_accounts(settings, settings.read_lanes()).keys()
+            report = await read(store, accounts)
             if output is Output.JSON:
                 print_json(as_json(report), indent=None if watch else 2)
                 while watch:
                     await asyncio.sleep(WATCH_SECONDS)
-                    print_json(as_json(await read(store)), indent=None)
+                    print_json(as_json(await read(store, accounts)), indent=None)
             elif watch:
-                await show_for_ever(store, report, screen)
+                await show_for_ever(store, accounts, report, screen)
             else:
                 screen.print(picture(report))
 
     command(main)
 
 
-async def show_for_ever(store: ReportStore, report: Report, screen: Console) -> None:
+async def show_for_ever(store: ReportStore, accounts: Container[str], report: Report, screen: Console) -> None:
     """The picture, again and again in its place."""
     with Live(picture(report), console=screen, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            live.update(picture(await read(store)), refresh=True)
+            live.update(picture(await read(store, accounts)), refresh=True)
 
 
-async def read(store: ReportStore) -> Report:
-    """Ask the database."""
-    return Report(await store.gauges(), await store.totals(), await store.backlogs(), await store.halts())
+async def read(store: ReportStore, accounts: Container[str]) -> Report:
+    """Ask the database; what waits for other accounts than the configured ones stands still."""
+    gauges = await store.gauges()
+    unknown = [
+        {
+            "kind": "account",
+            "name": account,
+            "reason": f"configured no more; {requests:,} requests wait",
+            "paused": False,
+        }
+        for account, requests in without_account(gauges.waits, accounts).items()
+    ]
+    return Report(gauges, await store.totals(), await store.backlogs(), [*await store.halts(), *unknown])
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
 from penstock.core.reasons import rejected
 from penstock.core.request import Request, RequestLimits, parse_request
-from penstock.core.result import DEADLINE_HEADER, HEADERS_BYTES_MAX, RESULT_TOPIC_HEADER, passed
+from penstock.core.result import DEADLINE_HEADER, HEADERS_BYTES_MAX, RESULT_TOPIC_HEADER, TENANT_HEADER, passed
 from penstock.core.token import estimate
 
 CACHE_MAX = 10_000
@@ -73,14 +73,14 @@ class Gathering:
     groups: dict[tuple[LaneKey, Source], Group] = field(default_factory=dict)
     rejected: dict[tuple[str, str], int] = field(default_factory=dict)
     """Count by (topic, code)."""
-    known: dict[tuple[str, str], tuple[LaneKey, LanePolicy]] = field(default_factory=dict)
+    known: dict[tuple[str, ...], tuple[LaneKey, LanePolicy]] = field(default_factory=dict)
 
     def sort(self, source: Source, messages: Iterable[Message]) -> None:
         """Take messages of one topic in; CPU work of about 5 µs each: call it off the loop."""
         for message in messages:
             try:
                 request = parse_request(message.value, self.rules.limits)
-                key, policy = self.lane_of(request)
+                key, policy = self.lane_of(request, source.topic, tenant_of(message.headers))
                 if request.inputs > policy.inputs_max:
                     raise rejected("too_many_inputs", limit=policy.inputs_max)
                 deadline, topic = self.wishes(message.headers, policy)
@@ -99,22 +99,25 @@ class Gathering:
             group.bodies.append(request.body)
             group.messages.append(message)
 
-    def lane_of(self, request: Request) -> tuple[LaneKey, LanePolicy]:
+    def lane_of(self, request: Request, topic: str, tenant: str) -> tuple[LaneKey, LanePolicy]:
         """The request's lane and its policy.
 
         Raises:
             RejectedMessage: the model is not among those allowed.
         """
-        found = self.known.get((request.url, request.model))
+        lanes = self.rules.lanes
+        place = (request.url, request.model, topic, tenant) if lanes.accounts else (request.url, request.model)
+        found = self.known.get(place)
         if found is None:
-            if self.rules.lanes.models is not None and request.model not in self.rules.lanes.models:
+            if lanes.models is not None and request.model not in lanes.models:
                 raise rejected("model_not_allowed")
-            bare = LaneKey(self.rules.account, request.url, request.model, "")
-            policy = self.rules.lanes.policy(bare)
+            account = lanes.account(topic, tenant, request.url, request.model) or self.rules.account
+            bare = LaneKey(account, request.url, request.model, "")
+            policy = lanes.policy(bare)
             found = bare._replace(completion_window=policy.completion_window), policy
             if len(self.known) >= CACHE_MAX:
                 self.known.clear()
-            self.known[request.url, request.model] = found
+            self.known[place] = found
         return found
 
     def wishes(self, headers: Headers, policy: LanePolicy) -> tuple[float, str]:
@@ -130,7 +133,7 @@ class Gathering:
             if name == DEADLINE_HEADER:
                 seconds = min(seconds, read_seconds(value))
             elif name == RESULT_TOPIC_HEADER:
-                topic = (value or b"").decode(errors="replace")
+                topic = decoded(value)
                 if topic not in self.rules.result_topics:
                     raise rejected("result_topic_not_allowed")
         return self.now + seconds, topic
@@ -172,12 +175,22 @@ class Gathering:
         return [(lane_ids[key], pack_group(key, group)) for (key, _), group in self.groups.items() if group.bodies]
 
 
+def tenant_of(headers: Headers) -> str:
+    """Whom a request is for; empty when it does not say. The last header of the name counts."""
+    return next((decoded(value) for name, value in reversed(headers) if name == TENANT_HEADER), "")
+
+
 def place(manifest: Manifest, message: Message) -> None:
     """Where a message came from."""
     manifest.partitions.append(message.partition)
     manifest.offsets.append(message.offset)
     manifest.keys.append(message.key)
     manifest.received.append(message.timestamp / 1000)
+
+
+def decoded(value: bytes | None) -> str:
+    """A header's value as text."""
+    return (value or b"").decode(errors="replace")
 
 
 def read_seconds(value: bytes | None) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from penstock.core.account import AccountRule, parse_accounts, texts
 from penstock.core.errors import ConfigurationError
 
 ENDPOINTS = (
@@ -75,6 +76,8 @@ class LanePolicy:
     """Where results go; empty means the deployment's result topic."""
 
 
+KEYS = frozenset({"defaults", "lane", "models", "lanes_max", "result_topics", "backlog_bytes_max", "account"})
+"""What the lanes file holds at the top."""
 POLICY_FIELDS = frozenset(LanePolicy.__dataclass_fields__)
 CEILINGS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000, "attempts_max": 100}
 """What no lane may go beyond: the provider's own limits, and more tries than a deadline has room for."""
@@ -87,10 +90,12 @@ class LaneRule:
     endpoint: str | None
     model: str | None
     values: Mapping[str, object]
+    account: str | None = None
 
     def matches(self, key: LaneKey) -> bool:
         """Whether this rule speaks of the lane."""
-        return self.endpoint in (None, key.endpoint) and self.model in (None, key.model)
+        wanted = ((self.account, key.account), (self.endpoint, key.endpoint), (self.model, key.model))
+        return all(each in (None, own) for each, own in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Lanes:
 
     defaults: LanePolicy = field(default_factory=LanePolicy)
     rules: tuple[LaneRule, ...] = ()
-    models: frozenset[str] | None = None
+    models: tuple[str, ...] | None = None
     """The models that requests may name; left out, any may, up to `lanes_max` lanes."""
     lanes_max: int = 200
     """Lanes that may be open at a time; requests of a further one are dead letters with the code `lane_limit`."""
@@ -107,6 +112,12 @@ class Lanes:
     """Topics that a message may pick by header, beside those that lanes name."""
     backlogs: Mapping[str, int] = field(default_factory=dict)
     """Bytes that a request topic may hold in Postgres, where it differs from the deployment's limit."""
+    accounts: tuple[AccountRule, ...] = ()
+    """Accounts beside the one of the settings; the first that takes a request has it."""
+
+    def account(self, topic: str, tenant: str, endpoint: str, model: str) -> str | None:
+        """The account that a request goes to; None is that of the settings."""
+        return next((each.name for each in self.accounts if each.takes(topic, tenant, endpoint, model)), None)
 
     def policy(self, key: LaneKey) -> LanePolicy:
         """The policy in force for a lane."""
@@ -127,13 +138,12 @@ def parse_lanes(document: Mapping[str, object]) -> Lanes:
 
     Args:
         document: ``{"defaults": {...}, "lane": [{...}], "models": [...], "lanes_max": N, "result_topics": [...],
-            "backlog_bytes_max": {TOPIC: N}}``.
+            "backlog_bytes_max": {TOPIC: N}, "account": [{...}]}``.
 
     Raises:
         ConfigurationError: an unknown key, a wrong type or a limit above the provider's, with the place named.
     """
-    unknown = document.keys() - {"defaults", "lane", "models", "lanes_max", "result_topics", "backlog_bytes_max"}
-    if unknown:
+    if unknown := document.keys() - KEYS:
         raise ConfigurationError(f"lanes file: unknown key {min(unknown)!r}")
     defaults = replace(LanePolicy(), **_values("defaults", document.get("defaults", {})))  # type: ignore[arg-type]  # checked
     rules = []
@@ -141,12 +151,14 @@ def parse_lanes(document: Mapping[str, object]) -> Lanes:
         where = f"lane[{number}]"
         if not isinstance(entry, dict):
             raise ConfigurationError(f"lanes file: {where} must be a table")
-        match = {name: entry.pop(name, None) for name in ("endpoint", "model")}
-        if not isinstance(match["model"], str | None):
-            raise ConfigurationError(f"lanes file: {where}.model must be a text")
+        values = dict(entry)
+        match = {name: values.pop(name, None) for name in ("account", "endpoint", "model")}
+        for name in ("account", "model"):
+            if not isinstance(match[name], str | None):
+                raise ConfigurationError(f"lanes file: {where}.{name} must be a text")
         if match["endpoint"] is not None and match["endpoint"] not in ENDPOINTS:
             raise ConfigurationError(f"lanes file: {where}.endpoint must be one of {', '.join(ENDPOINTS)}")
-        rules.append(LaneRule(match["endpoint"], match["model"], _values(where, entry)))
+        rules.append(LaneRule(match["endpoint"], match["model"], _values(where, values), match["account"]))
     models = document.get("models")
     lanes_max = document.get("lanes_max", 200)
     if not isinstance(lanes_max, int) or isinstance(lanes_max, bool) or lanes_max < 1:
@@ -154,10 +166,11 @@ def parse_lanes(document: Mapping[str, object]) -> Lanes:
     return Lanes(
         defaults,
         tuple(rules),
-        None if models is None else frozenset(str(model) for model in _list("models", models)),
+        None if models is None else texts("models", models),
         lanes_max,
-        tuple(str(topic) for topic in _list("result_topics", document.get("result_topics", []))),
+        texts("result_topics", document.get("result_topics", [])),
         _backlogs(document.get("backlog_bytes_max", {})),
+        parse_accounts(_list("account", document.get("account", [])), ENDPOINTS),
     )
 
 

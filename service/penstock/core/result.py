@@ -16,8 +16,10 @@ RESULT_TOPIC_HEADER = "penstock-result-topic"
 """On a request: the result topic that the producer picks, among the configured ones."""
 DEADLINE_HEADER = "penstock-deadline-seconds"
 """On a request: seconds from its arrival after which no new attempt starts."""
+TENANT_HEADER = "tenant"
+"""On a request: whom it is for. Comes back on the result."""
 PASSED_HEADERS = frozenset(
-    {"traceparent", "tracestate", "baggage", "correlation-id", "content-type", "tenant", ORIGIN_HEADER}
+    {"traceparent", "tracestate", "baggage", "correlation-id", "content-type", TENANT_HEADER, ORIGIN_HEADER}
 )
 """Request headers that come back on the result, beside all that start with `x-`."""
 HEADERS_BYTES_MAX = 16 * 1024

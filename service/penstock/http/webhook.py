@@ -1,7 +1,8 @@
-"""The receiver of the provider's webhooks: `POST /webhooks` on a port of its own."""
+"""The receiver of the provider's webhooks: `POST /webhooks`, or `/webhooks/ACCOUNT`, on a port of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import structlog
 from starlette.applications import Starlette
@@ -26,20 +27,34 @@ Read = Callable[[bytes, Mapping[str, str]], Hint | None]
 Note = Callable[[Hint], Awaitable[bool]]
 
 
-def webhook_application(read: Read, note: Note) -> Starlette:
-    """The ASGI application.
+class Receiver(NamedTuple):
+    """What takes one account's webhooks.
 
     Args:
         read: proves a webhook and tells what it hints at, None for nothing; raises `WebhookRefused`.
         note: keeps the hint; False when the webhook came before.
     """
 
-    async def receive(request: Request) -> Response:
-        status, outcome = await take(request, read, note)
-        metrics.webhooks.labels(outcome).inc()
-        return Response(status_code=status)
+    read: Read
+    note: Note
 
-    return Starlette(routes=[Route(PATH, receive, methods=["POST"])])
+
+def webhook_application(receivers: Mapping[str, Receiver]) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        receivers: by path.
+    """
+
+    def route(path: str, receiver: Receiver) -> Route:
+        async def receive(request: Request) -> Response:
+            status, outcome = await take(request, *receiver)
+            metrics.webhooks.labels(outcome).inc()
+            return Response(status_code=status)
+
+        return Route(path, receive, methods=["POST"])
+
+    return Starlette(routes=[route(path, each) for path, each in receivers.items()])
 
 
 async def take(request: Request, read: Read, note: Note) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """What the census writes and reads: heartbeats, and the cluster at a glance."""
 
 import uuid
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -96,3 +97,12 @@ class CensusStore:
         """Remove what has been logged."""
         async with self.database.transaction() as connection:
             await connection.execute("delete_audit", ids)
+
+
+def without_account(waits: Iterable[Wait], accounts: Container[str]) -> dict[str, int]:
+    """How many requests wait for accounts other than these, by account."""
+    found: dict[str, int] = {}
+    for wait in waits:
+        if not wait.key.dead and wait.key.account not in accounts:
+            found[wait.key.account] = found.get(wait.key.account, 0) + wait.requests
+    return found

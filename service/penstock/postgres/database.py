@@ -32,6 +32,11 @@ TRANSIENT = (
 """What is raised while the server is away, coming up, full, or busy with somebody else: it passes by itself."""
 
 
+def database_away(error: Exception) -> bool:
+    """Whether the error is no batch's own; a value that Postgres' client refuses is one."""
+    return isinstance(error, TRANSIENT) and not isinstance(error, ValueError)
+
+
 class Held(Protocol):
     """What a guarded write needs to know of a lease."""
 

@@ -10,6 +10,8 @@ from penstock.postgres.database import Connection, Database, Held, Record
 from penstock.telemetry.failpoint import failpoint
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+FILES_LIVE_SECONDS = 31 * 86_400.0
+"""By then the provider has let its files expire (30 days at most): nobody has to delete them."""
 PORTION = 16
 """Chunks copied forward in one transaction: of up to 8 MiB each."""
 
@@ -159,11 +161,11 @@ class JanitorStore:
         return found
 
     @failpoint("janitor.files_due")
-    async def files_due(self, grace_seconds: float) -> list[Leftover]:
-        """Published batches whose provider files have outlived their grace."""
+    async def files_due(self, account: str, grace_seconds: float) -> list[Leftover]:
+        """Published batches of an account whose provider files have outlived their grace."""
         return [
             Leftover(row["id"], tuple(filter(None, (row["file_id"], row["output_file_id"], row["error_file_id"]))))
-            for row in await self.database.fetch("files_due", grace_seconds)
+            for row in await self.database.fetch("files_due", account, grace_seconds)
         ]
 
     @failpoint("janitor.mark_files_removed")
@@ -205,6 +207,7 @@ class JanitorStore:
     async def sweep(self, lease: Held, history_seconds: float) -> None:
         """Delete rows whose history is over, close idle lanes, and give parked batches another chance."""
         async with self.database.transaction(lease) as connection:
+            await connection.execute("forget_files", FILES_LIVE_SECONDS)
             await connection.execute("delete_chunks", history_seconds)
             await connection.execute("delete_batches", history_seconds)
             await connection.execute("close_lanes")

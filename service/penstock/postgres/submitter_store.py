@@ -111,14 +111,15 @@ class SubmitterStore:
         return Birth(batch.lane_id, self.slots, batch.root_id, batch.lines_lost + lines_lost, batch.sealed_at)
 
     @failpoint("submitter.claim")
-    async def claim(self, look_up_seconds: float) -> Claim | None:
-        """Claim the oldest batch that is to be submitted or whose create is in doubt.
+    async def claim(self, account: str, look_up_seconds: float) -> Claim | None:
+        """Claim an account's oldest batch that is to be submitted or whose create is in doubt.
 
         Args:
+            account: the account.
             look_up_seconds: a create in doubt is looked up this often.
         """
         async with self.database.transaction() as connection:
-            batch_id = await connection.value("claimable_batch", look_up_seconds)
+            batch_id = await connection.value("claimable_batch", account, look_up_seconds)
             if batch_id is None:
                 return None
             epoch = await connection.value("acquire_lease", f"batch/{batch_id}", self.holder, self.lease_seconds)

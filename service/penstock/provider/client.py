@@ -124,7 +124,10 @@ class ProviderClient:
 
     def renew(self) -> None:
         """Take up a rotated key, for the next request; those under way are not disturbed."""
-        self.sdk.api_key = self.settings.read_api_key() or "none"
+        try:
+            self.sdk.api_key = self.settings.read_api_key() or "none"
+        except (OSError, ValueError) as error:  # it may be read again when it is denied again
+            log.error("key.unreadable", account=self.settings.account, error=type(error).__name__)  # noqa: TRY400 - no trace helps
 
     @failpoint("files.create")
     async def upload(self, path: Path, name: str, size_bytes: int, moved: Callable[[], None]) -> str:
@@ -184,6 +187,8 @@ class ProviderClient:
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             mapped = map_error("files.content", error, creates=False)
             self.count("files.content", mapped)
+            if isinstance(mapped, ProviderDenied):
+                self.renew()
             raise mapped from error
         self.count("files.content")
 

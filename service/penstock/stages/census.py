@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 
 import structlog
 
 from penstock.core.batch import PROVIDER_RANK
 from penstock.core.lane import LaneKey, Lanes
-from penstock.postgres.census_store import CensusStore, Gauges
+from penstock.postgres.census_store import CensusStore, Gauges, Wait, without_account
 from penstock.postgres.operator_store import Pausable
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
@@ -37,6 +37,7 @@ class Census(Stage):
         *,
         generation: int,
         lanes: Lanes,
+        accounts: Container[str],
         lane_label: Callable[[LaneKey], str],
     ) -> None:
         super().__init__(drain)
@@ -45,7 +46,9 @@ class Census(Stage):
         self.generation = generation
         self.lanes = lanes
         self.lanes_sha256 = hashlib.sha256(repr(lanes).encode()).digest()
+        self.accounts = accounts
         self.lane_label = lane_label
+        self.unknown_accounts: dict[str, int] = {}
         self.newest = True
         self.lease: Lease | None = None
         self.rounds = 0
@@ -78,6 +81,7 @@ class Census(Stage):
         """Read the cluster's state once, for every gauge of it."""
         report = await self.store.gauges()
         left_alone(report.unknown_chunks)
+        self.left_behind(report.waits)
         for gauge in (
             metrics.queue_requests,
             metrics.queue_bytes,
@@ -106,6 +110,17 @@ class Census(Stage):
             if limit is not None:
                 metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
         show_counts(report)
+
+    def left_behind(self, waits: Iterable[Wait]) -> None:
+        """Report, once each time, what waits for accounts that are configured no more; older replicas know fewer."""
+        unknown = without_account(waits, self.accounts) if self.newest else {}
+        metrics.account_unknown_requests.clear()
+        for account, requests in unknown.items():
+            metrics.account_unknown_requests.labels(account).set(requests)
+            if account not in self.unknown_accounts:
+                mend = "put it back into the lanes file, with a key of the same project, until nothing waits for it"
+                log.error("account.unknown", account=account, requests=requests, mend=mend)
+        self.unknown_accounts = unknown
 
 
 def show_counts(report: Gauges) -> None:

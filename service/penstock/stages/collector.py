@@ -49,6 +49,7 @@ from penstock.postgres.database import Connection
 from penstock.postgres.submitter_store import Again
 from penstock.postgres.window_store import read_manifest
 from penstock.provider.client import ProviderClient
+from penstock.provider.clients import ProviderClients
 from penstock.spool import Spool
 from penstock.stages.lease import Lease, work_seconds
 from penstock.telemetry import metrics
@@ -85,7 +86,7 @@ class Collector:
 
     store: CollectorStore
     reader: ChunkReader
-    client: ProviderClient
+    clients: ProviderClients
     spool: Spool
     lanes: Lanes
     lane_label: Callable[[LaneKey], str]
@@ -99,8 +100,9 @@ class Collector:
         Raises:
             ProviderError: a file cannot be had, or is not whole, now.
         """
+        client = self.clients.of(batch.key.account)
         spooled = Spooled([], [], Reconciliation(locate(batch.parts), batch.size.requests))
-        sizes = {file_id: await self.file_bytes(file_id) for file_id in await self.file_ids(batch)}
+        sizes = {file_id: await self.file_bytes(client, file_id) for file_id in await self.file_ids(client, batch)}
         spooled.lost = None in sizes.values()
         async with AsyncExitStack() as stack:
             # One taking for both files: with one after the other, two batches could wait for each other for ever.
@@ -112,7 +114,7 @@ class Collector:
                 stack.callback(path.unlink, missing_ok=True)
                 spooled.paths.append(path)
                 spooled.file_ids.append(file_id)
-                digest = await self.download(file_id, path, size_bytes, lease)
+                digest = await self.download(client, file_id, path, size_bytes, lease)
                 unreadable = spooled.lines.unreadable
                 await self.read(spooled, len(spooled.paths) - 1, lease)
                 if spooled.lines.unreadable > unreadable:
@@ -126,10 +128,10 @@ class Collector:
                 metrics.lines_unmatched.labels(kind).inc(count)
             yield spooled
 
-    async def file_bytes(self, file_id: str) -> int | None:
+    async def file_bytes(self, client: ProviderClient, file_id: str) -> int | None:
         """A file's size by the provider's word; None when it is gone for good."""
         try:
-            size_bytes = await self.client.file_bytes(file_id)
+            size_bytes = await client.file_bytes(file_id)
         except ProviderMissing:
             if not self.proven(file_id):
                 raise
@@ -143,7 +145,7 @@ class Collector:
         suspicion = self.suspicions.setdefault(f"missing/{missing}", Suspicion(time.monotonic()))
         return time.monotonic() - suspicion.since >= self.file_gone_seconds
 
-    async def file_ids(self, batch: BatchRow) -> list[str]:
+    async def file_ids(self, client: ProviderClient, batch: BatchRow) -> list[str]:
         """The batch's output and error file.
 
         One that had none when its end was seen may have it now. A completed batch without any file is odd: it is
@@ -155,7 +157,7 @@ class Collector:
         known = [each for each in (batch.output_file_id, batch.error_file_id) if each]
         if len(known) == 2 or batch.provider_batch_id is None:  # noqa: PLR2004 - output and error file
             return known
-        fresh = await self.client.retrieve(batch.provider_batch_id)
+        fresh = await client.retrieve(batch.provider_batch_id)
         known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
         if not known and batch.provider_status == "completed" and not self.proven(batch.provider_batch_id):
             raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
@@ -173,7 +175,7 @@ class Collector:
         earlier.digest = digest
         raise ProviderUnavailable("files.content", "it has lines that cannot be read")
 
-    async def download(self, file_id: str, path: Path, size_bytes: int, lease: Lease) -> bytes:
+    async def download(self, client: ProviderClient, file_id: str, path: Path, size_bytes: int, lease: Lease) -> bytes:
         """Stream a file to disk, and believe it only when it is whole (W2); returns its SHA-256.
 
         Raises:
@@ -192,7 +194,7 @@ class Collector:
 
         with await asyncio.to_thread(path.open, "wb") as file:
             async with asyncio.timeout(work_seconds(size_bytes)):
-                await self.client.download(file_id, take)
+                await client.download(file_id, take)
         if read_bytes == size_bytes:
             return digest.digest()
         earlier = self.suspicions.get(file_id)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -37,7 +38,7 @@ class Janitor(Stage):
         drain: asyncio.Event,
         settings: JanitorSettings,
         store: JanitorStore,
-        client: ProviderClient,
+        clients: Mapping[str, ProviderClient],
         keeper: LeaseKeeper,
         *,
         deployment: str,
@@ -46,73 +47,87 @@ class Janitor(Stage):
         super().__init__(drain)
         self.settings = settings
         self.store = store
-        self.client = client
+        self.clients = clients
         self.keeper = keeper
         self.deployment = deployment
         self.history_seconds = history_seconds
         self.lease: Lease | None = None
-        self.scanned_at: float | None = None
-        self.kept_files = 0
+        self.scanned_at: dict[str, float] = {}
+        self.kept_files: Counter[str] = Counter()
 
     async def round(self) -> float:
         """Everything that is due."""
         self.lease = lease = await self.keeper.standing("janitor", self.lease)
         if lease is None:
             return self.settings.interval_seconds
-        self.kept_files = 0
-        steps: list[Callable[[], Awaitable[None]]] = [
+        self.kept_files.clear()
+        errors = await self.each(
+            lease,
             partial(self.store.sweep, lease, self.history_seconds),
             partial(self.turn, lease, PAYLOAD, self.settings.payload_turn_seconds),
             partial(self.turn, lease, MANIFEST, self.history_seconds / 10),
-            partial(self.remove_files, lease),
-        ]
-        scan: list[Callable[[], Awaitable[None]]] = []
-        if self.scanned_at is None or time.monotonic() - self.scanned_at > SCAN_EVERY_SECONDS:
-            self.scanned_at = time.monotonic()
-            scan = [partial(self.settle_duplicates, lease), partial(self.remove_orphans, lease)]
-        errors = []
-        for step in [*steps, *scan]:
-            try:
-                lease.progress()
-                await step()
-            except Exception as error:  # noqa: BLE001 - what one step meets is no reason to skip the others
-                errors.append(error)
-                if step in scan:
-                    self.scanned_at = None  # one lost answer does not put it off
+        )
+        # All at once: an account that does not answer for minutes keeps no other's waiting.
+        for found in await asyncio.gather(*(self.clean(lease, account) for account in self.clients)):
+            errors += found
         if errors:
             raise errors[0]
         self.progressed()
         return self.settings.interval_seconds
+
+    async def clean(self, lease: Lease, account: str) -> list[Exception]:
+        """Everything that is due at one account; returns what failed."""
+        errors = await self.each(lease, partial(self.remove_files, lease, account))
+        scanned_at = self.scanned_at.get(account)
+        if scanned_at is None or time.monotonic() - scanned_at > SCAN_EVERY_SECONDS:
+            self.scanned_at[account] = time.monotonic()
+            scan = partial(self.settle_duplicates, lease, account), partial(self.remove_orphans, lease, account)
+            if failed := await self.each(lease, *scan):
+                del self.scanned_at[account]  # one lost answer does not put it off
+                errors += failed
+        return errors
+
+    async def each(self, lease: Lease, *steps: Callable[[], Awaitable[None]]) -> list[Exception]:
+        """Take steps one after the other; what one of them meets is no reason to skip the others."""
+        errors: list[Exception] = []
+        for step in steps:
+            try:
+                lease.progress()
+                await step()
+            except Exception as error:  # noqa: BLE001 - it is told once all are done
+                errors.append(error)
+        return errors
 
     async def turn(self, lease: Lease, ring: Ring, seconds: float) -> None:
         """Turn a ring when it is time, and empty what nobody needs."""
         await self.store.turn(lease, ring, seconds, lease.progress)
         await self.store.truncate(lease, ring)
 
-    async def remove_files(self, lease: Lease) -> None:
+    async def remove_files(self, lease: Lease, account: str) -> None:
         """Delete the provider files of published batches; one that cannot be deleted is tried again next time."""
-        for leftover in await self.store.files_due(self.settings.file_grace_seconds):
-            if all([await self.removed(lease, file_id) for file_id in leftover.file_ids]):
+        for leftover in await self.store.files_due(account, self.settings.file_grace_seconds):
+            if all([await self.removed(lease, account, file_id) for file_id in leftover.file_ids]):
                 await self.store.mark_files_removed(lease, leftover.batch_id)
 
-    async def removed(self, lease: Lease, file_id: str) -> bool:
+    async def removed(self, lease: Lease, account: str, file_id: str) -> bool:
         """Delete a file; whether it is gone. The first refusal of a round is logged."""
         lease.progress()
         try:
-            await self.client.delete_file(file_id)
+            await self.clients[account].delete_file(file_id)
         except ProviderError as error:
-            if not self.kept_files:
-                log.warning("file.kept", file=file_id, error=str(error))
-            self.kept_files += 1
+            if not self.kept_files[account]:
+                log.warning("file.kept", account=account, file=file_id, error=str(error))
+            self.kept_files[account] += 1
             return False
         return True
 
-    async def settle_duplicates(self, lease: Lease) -> None:
+    async def settle_duplicates(self, lease: Lease, account: str) -> None:
         """Count batches that were made by creates taken as lost, and cancel what is superfluous and still runs.
 
         One that failed at validation has executed nothing.
         """
-        seen = await self.client.back_to(await self.store.database_clock() - SCAN_BACK)
+        client = self.clients[account]
+        seen = await client.back_to(await self.store.database_clock() - SCAN_BACK)
         mine = [each for each in seen if self.is_mine(each) and each.status != "failed"]
         creates = [(create, each.id) for each in mine if (create := uuid_of(each.metadata.get("penstock_create")))]
         lease.progress()
@@ -136,7 +151,7 @@ class Janitor(Stage):
                 continue
             lease.progress()
             try:
-                await self.client.cancel(provider_batch_id)
+                await client.cancel(provider_batch_id)
             except ProviderMissing:
                 continue
             except ProviderError as error:
@@ -146,17 +161,17 @@ class Janitor(Stage):
         """Whether a batch at the provider is one of this deployment's."""
         return batch.metadata.get("penstock_deployment") == self.deployment
 
-    async def remove_orphans(self, lease: Lease) -> None:
+    async def remove_orphans(self, lease: Lease, account: str) -> None:
         """Delete input files of ours that nothing refers to (a crash between upload and note, a split)."""
         before = await self.store.database_clock() - timedelta(seconds=self.settings.orphan_grace_seconds)
         found: list[tuple[UUID, ProviderFile]] = []
-        async for file in self.client.files():
+        async for file in self.clients[account].files():
             batch_id = batch_of_file(self.deployment, file.name)
             if batch_id is not None and file.created_at is not None and file.created_at < before:
                 found.append((batch_id, file))
         owners = await self.store.owners([batch_id for batch_id, _ in found])
         for file in orphans(found, owners):
-            if await self.removed(lease, file.id):
+            if await self.removed(lease, account, file.id):
                 metrics.orphans_removed.labels("file").inc()
 
 

@@ -29,9 +29,30 @@ ROUND_SECONDS = 0.5
 BACKLOG_SECONDS = 1.0
 DEAD_LETTER_AGE_SECONDS = 1.0
 
+Due = tuple[OpenWindow, LanePolicy, WindowLimits]
+"""A window that may be sealed now."""
+
+
+def over_age(due: Due) -> tuple[float, int]:
+    """How far a window is past its age, and how full it is."""
+    window, policy, _ = due
+    return window.age_seconds - policy.age_max_seconds, window.size.requests
+
 
 class Sealer(Stage):
-    """Seals full windows at once, and old ones as far as the account's creates allow."""
+    """Seals full windows at once, and old ones as far as their account's creates allow.
+
+    Args:
+        drain: set when the service is to stop.
+        store: windows.
+        keeper: of this process's leases.
+        census: whether other replicas have newer limits.
+        lanes: limits.
+        slots: of the publisher, for new batches.
+        creates_per_hour: by account; windows of other accounts are left alone.
+        backlog_limits: bytes, by request topic.
+        lane_label: a lane's name in metrics.
+    """
 
     name = "sealer"
 
@@ -44,7 +65,7 @@ class Sealer(Stage):
         lanes: Lanes,
         *,
         slots: int,
-        creates_per_hour: int,
+        creates_per_hour: Mapping[str, int],
         backlog_limits: Mapping[str, int],
         lane_label: Callable[[LaneKey], str],
     ) -> None:
@@ -59,7 +80,7 @@ class Sealer(Stage):
         self.lane_label = lane_label
         self.lease: Lease | None = None
         self.backlog_at = 0.0
-        self.sealed_by_age_at = time.monotonic()
+        self.sealed_by_age_at = dict.fromkeys(creates_per_hour, time.monotonic())
 
     async def round(self) -> float:
         """Seal what is due."""
@@ -73,9 +94,11 @@ class Sealer(Stage):
             return ROUND_SECONDS * 4
         await self.measure_backlog()
         await self.expire(self.lease)
-        due: list[tuple[OpenWindow, LanePolicy, WindowLimits]] = []
-        aged: list[tuple[OpenWindow, LanePolicy, WindowLimits]] = []
+        due: list[Due] = []
+        aged: list[Due] = []
         for window in await self.store.windows():
+            if not window.key.dead and window.key.account not in self.creates_per_hour:
+                continue  # what is left of an account that is configured no more waits for it
             policy = self.policy(window.key)
             limits = limits_of(policy, window.key.endpoint, window.learned_limit, window.factor, probe=window.probing)
             if window.probe_running:
@@ -104,23 +127,24 @@ class Sealer(Stage):
             return LanePolicy(age_max_seconds=DEAD_LETTER_AGE_SECONDS)
         return self.lanes.policy(key)
 
-    async def affordable(
-        self, aged: list[tuple[OpenWindow, LanePolicy, WindowLimits]]
-    ) -> list[tuple[OpenWindow, LanePolicy, WindowLimits]]:
-        """Of the windows due by age, those that the creates budget covers: oldest and fullest first."""
-        if not aged:
-            metrics.window_age_stretched.set(0)
-            return []
-        aged.sort(key=lambda each: (each[0].age_seconds - each[1].age_max_seconds, each[0].size.requests), reverse=True)
-        account = aged[0][0].key.account
-        used, waiting = await self.store.creates_pace(account)
-        metrics.creates_used.labels(account).set(used)
-        since = time.monotonic() - self.sealed_by_age_at
-        chosen = aged[: creates_allowed(used, waiting, self.creates_per_hour, since)]
-        if chosen:
-            self.sealed_by_age_at = time.monotonic()
-        left = aged[len(chosen) :]
-        metrics.window_age_stretched.set(left[0][0].age_seconds - left[0][1].age_max_seconds if left else 0)
+    async def affordable(self, aged: list[Due]) -> list[Due]:
+        """Of the windows due by age, those that their account's creates cover: oldest and fullest first."""
+        chosen: list[Due] = []
+        stretched = 0.0
+        for account, per_hour in self.creates_per_hour.items():
+            mine = [each for each in aged if each[0].key.account == account]
+            if not mine:
+                continue
+            mine.sort(key=over_age, reverse=True)
+            used, waiting = await self.store.creates_pace(account)
+            metrics.creates_used.labels(account).set(used)
+            since = time.monotonic() - self.sealed_by_age_at[account]
+            allowed = creates_allowed(used, waiting, per_hour, since)
+            if mine[:allowed]:
+                self.sealed_by_age_at[account] = time.monotonic()
+            chosen += mine[:allowed]
+            stretched = max([stretched, *(over_age(each)[0] for each in mine[allowed:])])
+        metrics.window_age_stretched.set(stretched)
         return chosen
 
     async def seal(self, lease: Lease, window: OpenWindow, policy: LanePolicy, limits: WindowLimits) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,16 +24,15 @@ from penstock.core.errors import (
     Superseded,
 )
 from penstock.core.identity import file_name
-from penstock.core.lane import LaneKey, Lanes
+from penstock.core.lane import LaneKey
 from penstock.core.retry import CALL, SUBMISSION
 from penstock.core.window import Part
 from penstock.postgres.batch_row import BatchRow, ChunkReader
-from penstock.postgres.database import TRANSIENT as POSTGRES_TRANSIENT
+from penstock.postgres.database import database_away
 from penstock.postgres.submitter_store import Again, Claim, SubmitterStore
 from penstock.provider.client import ProviderClient
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.spool import Spool
-from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
 from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
@@ -41,7 +40,6 @@ from penstock.telemetry import metrics
 log = structlog.get_logger()
 
 IDLE_SECONDS = 0.5
-GRANT_SECONDS = 0.5
 LOOK_BACK = timedelta(minutes=10)
 """How much further back than the intent a look-up reads: clocks differ (B3)."""
 BUDGET_SECONDS = 30.0
@@ -53,7 +51,10 @@ REFUSALS_MAX = 8
 
 
 class Submitter(Stage):
-    """Reserves quota, claims batches by lease, and submits several at a time."""
+    """Claims an account's batches by lease, and submits several at a time.
+
+    Each account has one of its own: what one of them meets holds up no other.
+    """
 
     name = "submitter"
 
@@ -66,9 +67,7 @@ class Submitter(Stage):
         reader: ChunkReader,
         client: ProviderClient,
         keeper: LeaseKeeper,
-        census: Census,
         spool: Spool,
-        lanes: Lanes,
         *,
         deployment: str,
         lane_label: Callable[[LaneKey], str],
@@ -76,30 +75,26 @@ class Submitter(Stage):
         super().__init__(drain)
         self.settings = settings
         self.provider = provider_settings
+        self.account = provider_settings.account
         self.store = store
         self.reader = reader
         self.client = client
         self.keeper = keeper
-        self.census = census
         self.spool = spool
-        self.lanes = lanes
         self.deployment = deployment
         self.lane_label = lane_label
-        self.lease: Lease | None = None
-        self.granted_at = 0.0
         self.outages = 0
         self.rests_until = 0.0
         self.work: set[asyncio.Task[None]] = set()
 
     async def round(self) -> float:
-        """Reserve, claim, submit; returns at once while there is more to claim."""
-        await self.grant()
+        """Claim and submit; returns at once while there is more to claim."""
         claimed = False
         while len(self.work) < self.settings.concurrency and not self.drain.is_set():
             asked_at = time.monotonic()
             if asked_at < self.rests_until:
                 break
-            claim = await self.store.claim(self.settings.look_up_seconds)
+            claim = await self.store.claim(self.account, self.settings.look_up_seconds)
             if claim is None:
                 break
             claimed = True
@@ -113,32 +108,6 @@ class Submitter(Stage):
                 raise errors[0]
             return 0.0
         return 0.0 if claimed else IDLE_SECONDS
-
-    async def grant(self) -> None:
-        """Twice a second, on one replica: reserve tokens for those who wait, and answer what waited too long."""
-        now = time.monotonic()
-        if not self.census.newest or now - self.granted_at < GRANT_SECONDS:
-            return
-        self.granted_at = now
-        self.lease = await self.keeper.standing("submitter", self.lease)
-        if self.lease is None:
-            return
-        for account, model in await self.store.models_waiting():
-            self.lease.progress()
-            with apart(account=account, model=model):
-                await self.store.reserve(account, model, self.limit_of)
-        for batch_id in await self.store.past_deadline():
-            self.lease.progress()
-            with apart(batch=str(batch_id)):
-                await self.store.expire(batch_id)
-        for batch_id in await self.store.withdrawn():
-            self.lease.progress()
-            with apart(batch=str(batch_id)):
-                await self.store.withdraw(batch_id)
-
-    def limit_of(self, key: LaneKey, learned: int | None) -> int | None:
-        """The enqueued-token limit in force for a model."""
-        return self.lanes.policy(key).enqueued_tokens_max or learned
 
     async def submit(self, claim: Claim, lease: Lease) -> None:
         """Take one batch as far as it goes now. What goes wrong is written down or found again by the next holder."""
@@ -322,32 +291,13 @@ class Submitter(Stage):
 
     def denied(self, error: ProviderDenied) -> None:
         """The key does not serve: an operator must act; work goes on by itself when it does again."""
-        metrics.account_halted.labels(self.provider.account).set(1)
-        log.error("account.denied", account=self.provider.account, error=str(error), mend="check the key's file")
+        metrics.account_halted.labels(self.account).set(1)
+        log.error("account.denied", account=self.account, error=str(error), mend="check the key's file")
 
     async def close(self) -> None:
         """Let what is under way come to its end; a create is never left half-written for want of a second."""
         if self.work:
             await asyncio.wait(self.work)
-
-
-def database_away(error: Exception) -> bool:
-    """Whether the error is no batch's own; a value that Postgres' client refuses is one."""
-    return isinstance(error, POSTGRES_TRANSIENT) and not isinstance(error, ValueError)
-
-
-@contextlib.contextmanager
-def apart(**what: str) -> Iterator[None]:
-    """Log what goes wrong with one of several, and go on with the others; without the database none can."""
-    try:
-        yield
-    except Superseded as error:
-        log.info("grant.superseded", reason=str(error), **what)
-    except Exception as error:
-        if database_away(error):
-            raise
-        metrics.stage_failures.labels(Submitter.name).inc()
-        log.error("grant.failed", error=describe(error), trace=trace(error), **what)  # noqa: TRY400 - no texts of others
 
 
 def append_part(path: Path, digest: "hashlib._Hash", payload: bytes, lengths: list[int], part: Part) -> int:

@@ -1,6 +1,7 @@
 """The catalogue of metrics: every name, its labels and its help text.
 
-Labels are bounded: `lane` is a configured lane name or `other`, `endpoint` is one of the Batch API's endpoints.
+Labels are bounded: `lane` is a configured lane name or `other`, `account` is or was configured, `endpoint` is one of
+the Batch API's endpoints.
 Seconds and bytes are base units; counters end in `_total`.
 """
 
@@ -91,6 +92,9 @@ webhooks = Counter(
 )
 provider_away = Gauge("penstock_provider_away", "1 while the provider does not answer, or with 5xx.", ["account"])
 account_halted = Gauge("penstock_account_halted", "1 while the provider refuses the account's key.", ["account"])
+account_unknown_requests = Gauge(
+    "penstock_account_unknown_requests", "Requests that wait for an account that is configured no more.", ["account"]
+)
 leases_lost = Counter("penstock_leases_lost_total", "Leases that another replica took or that ran out.", ["kind"])
 producers_fenced = Counter("penstock_producers_fenced_total", "Producers replaced after a failure or a fence.")
 transactions_aborted = Counter("penstock_transactions_aborted_total", "Kafka transactions given up.")

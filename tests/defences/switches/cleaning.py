@@ -43,7 +43,7 @@ def rows_after_listing(patch: Patch) -> None:
     """Rows are read before the provider's list."""
     settle_duplicates = Janitor.settle_duplicates
 
-    async def read_first(self: Janitor, lease: Lease) -> None:
+    async def read_first(self: Janitor, lease: Lease, account: str) -> None:
         async with self.store.database.transaction() as connection:
             ids = [row["id"] for row in await connection.raw.fetch("SELECT id FROM batch")]
         owners = await self.store.owners(ids)
@@ -53,7 +53,7 @@ def rows_after_listing(patch: Patch) -> None:
 
         with patch.context() as stale:
             stale.setattr(JanitorStore, "owners", earlier)
-            await settle_duplicates(self, lease)
+            await settle_duplicates(self, lease, account)
 
     patch.setattr(Janitor, "settle_duplicates", read_first)
 

@@ -19,11 +19,13 @@ import tests.support.rows
 from penstock.core.decision import Decision
 from penstock.core.lane import LaneKey
 from penstock.core.quota import Reserved, Waiting, grants
+from penstock.core.window import creates_allowed
 from penstock.postgres.census_store import CensusStore
 from penstock.postgres.database import Database
 from penstock.postgres.janitor_store import JanitorStore
 from penstock.postgres.submitter_store import SubmitterStore
 from penstock.postgres.window_store import WindowStore
+from penstock.stages.sealer import Due, Sealer, over_age
 from tests.defences.switches.registry import Patch, defence, reword
 
 
@@ -138,6 +140,21 @@ def newest_generation(patch: Patch) -> None:
         return generation, variants
 
     patch.setattr(CensusStore, "heartbeat", alone)
+
+
+@defence("B7")
+def own_creates(patch: Patch) -> None:
+    """Windows of all accounts draw on the creates of the oldest one's."""
+
+    async def of_oldest(self: Sealer, aged: list[Due]) -> list[Due]:
+        aged.sort(key=over_age, reverse=True)
+        if not aged:
+            return []
+        account = aged[0][0].key.account
+        used, waiting = await self.store.creates_pace(account)
+        return aged[: creates_allowed(used, waiting, self.creates_per_hour[account], 0.0)]
+
+    patch.setattr(Sealer, "affordable", of_oldest)
 
 
 @defence("W5")

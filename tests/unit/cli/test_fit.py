@@ -9,7 +9,7 @@ from penstock.cli.finding import Finding, Level
 from penstock.cli.fit import broker_misfits, own_misfits, server_misfits
 from penstock.core.errors import ConfigurationError
 from penstock.core.lane import Lanes, parse_lanes
-from penstock.settings import load_settings
+from penstock.settings import ProviderSettings, load_settings
 
 
 def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
@@ -62,3 +62,13 @@ def test_a_grace_shorter_than_the_drain_is_refused_at_start() -> None:
     load_settings(drain_seconds=25, grace_seconds=40)
     with pytest.raises(ConfigurationError, match="PENSTOCK_GRACE_SECONDS"):
         load_settings(drain_seconds=25, grace_seconds=25)
+
+
+def test_each_account_is_held_against_the_lanes_that_are_its_own() -> None:
+    settings = load_settings()
+    file = {"lane": [{"account": "other", "age_max_seconds": 1.0}, {"model": "m", "age_max_seconds": 3600.0}]}
+    first, other = (ProviderSettings(account=name) for name in ("default", "other"))
+    assert told(own_misfits(settings, parse_lanes(file), [first])) == []
+    assert told(own_misfits(settings, parse_lanes(file), [first, other])) == [(Level.WARNING, "lanes")]
+    slow = ProviderSettings(account="slow", timeout_seconds=600)
+    assert told(own_misfits(settings, parse_lanes({}), [first, slow])) == [(Level.PROBLEM, "lease")]

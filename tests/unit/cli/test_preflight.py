@@ -98,7 +98,7 @@ def test_a_receiver_of_webhooks_needs_a_secret(monkeypatch: pytest.MonkeyPatch, 
     for secret, passed in ((tmp_path / "missing", False), (tmp_path / "secret", True)):
         (tmp_path / "secret").write_text("whsec_c2VjcmV0\n")
         preflight = Preflight()
-        preflight.check_webhook(WebhookSettings(port=8081, secret_file=secret))
+        preflight.check_webhook(WebhookSettings(secret_file=secret), 8081)
         assert preflight.passed == passed
 
 

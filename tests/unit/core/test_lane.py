@@ -50,7 +50,7 @@ def test_the_topics_for_results_are_those_named_anywhere() -> None:
 
 def test_models_and_the_count_of_lanes_are_read() -> None:
     lanes = parse('models = ["a", "b"]\nlanes_max = 3')
-    assert lanes.models == frozenset({"a", "b"})
+    assert lanes.models == ("a", "b")
     assert lanes.lanes_max == 3
 
 

@@ -6,7 +6,7 @@ import pytest
 from penstock.core.batch import Hint
 from penstock.http import webhook as module
 from penstock.http.server import HttpServer
-from penstock.http.webhook import BODY_BYTES_MAX, webhook_application
+from penstock.http.webhook import BODY_BYTES_MAX, PATH, Receiver, webhook_application
 
 HEAD = "POST /webhooks HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n"
 
@@ -42,7 +42,7 @@ class Listening:
 @pytest.fixture
 async def listening() -> AsyncIterator[Listening]:
     receiver = Listening()
-    server = HttpServer("127.0.0.1", 0, webhook_application(receiver.read, receiver.note))
+    server = HttpServer("127.0.0.1", 0, webhook_application({PATH: Receiver(receiver.read, receiver.note)}))
     receiver.port = await server.start()
     yield receiver
     await server.stop()

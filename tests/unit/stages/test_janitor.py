@@ -49,7 +49,7 @@ class FakeStore(JanitorStore):
     async def truncate(self, lease: Held, ring: Ring) -> int:
         return 0
 
-    async def files_due(self, grace_seconds: float) -> list[Leftover]:
+    async def files_due(self, account: str, grace_seconds: float) -> list[Leftover]:
         self.step("files")
         return LEFTOVERS
 
@@ -118,7 +118,15 @@ def counted() -> float:
 
 def janitor_of(store: FakeStore, client: FakeClient) -> Janitor:
     keeper = cast("LeaseKeeper", cast("Any", FakeKeeper()))
-    return Janitor(asyncio.Event(), JanitorSettings(), store, client, keeper, deployment="test", history_seconds=1000.0)
+    return Janitor(
+        asyncio.Event(),
+        JanitorSettings(),
+        store,
+        {"account": client},
+        keeper,
+        deployment="test",
+        history_seconds=1000.0,
+    )
 
 
 async def test_a_file_that_cannot_be_deleted_ends_nothing_and_is_tried_again() -> None:
@@ -153,7 +161,7 @@ async def test_a_duplicate_is_counted_once_and_one_that_refuses_keeps_no_other()
     client, before = FakeClient(), counted()
     janitor = janitor_of(FakeStore(), client)
     for _ in range(3):
-        janitor.scanned_at = None
+        janitor.scanned_at.clear()
         await janitor.round()
     assert client.cancelled == ["other"] * 3
     assert counted() - before == 4 * 7, "what is over already was paid for too, what failed was not"

@@ -14,7 +14,7 @@ from penstock.core.batch import BatchState
 from penstock.core.errors import PenstockError, ProviderRefused, ProviderUnavailable, Superseded, UnknownFormat
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Held
-from penstock.postgres.submitter_store import Claim, LimitOf, SubmitterStore
+from penstock.postgres.submitter_store import Claim, SubmitterStore
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.submitter import Submitter
@@ -27,19 +27,15 @@ UNFORESEEN = [
     KeyError("unknown"),
 ]
 AWAY = [ConnectionResetError(), asyncpg.InterfaceError("closed"), asyncpg.CannotConnectNowError("starting")]
-LATE = [uuid.uuid4(), uuid.uuid4(), uuid.uuid4()]
 
 
 class FakeStore(SubmitterStore):
-    """What the submitter would write; some of it fails."""
+    """What the submitter would write."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+    def __init__(self) -> None:
         self.creating = False
         self.postponed: list[float] = []
         self.looked: list[uuid.UUID] = []
-        self.reserved: list[str] = []
-        self.expired: list[uuid.UUID] = []
 
     async def postpone(self, lease: Held, batch_id: uuid.UUID, seconds: float) -> None:
         if self.creating:
@@ -48,27 +44,6 @@ class FakeStore(SubmitterStore):
 
     async def looked_up(self, lease: Held, batch_id: uuid.UUID) -> None:
         self.looked.append(batch_id)
-
-    async def models_waiting(self) -> list[tuple[str, str]]:
-        return [("account", "a"), ("account", "b")]
-
-    async def reserve(self, account: str, model: str, limit_of: LimitOf) -> int:
-        if model == "a" and self.error:
-            raise self.error
-        self.reserved.append(model)
-        return 1
-
-    async def past_deadline(self) -> list[uuid.UUID]:
-        return LATE
-
-    async def withdrawn(self) -> list[uuid.UUID]:
-        return []
-
-    async def expire(self, batch_id: uuid.UUID) -> bool:
-        if batch_id == LATE[1] and self.error:
-            raise self.error
-        self.expired.append(batch_id)
-        return True
 
 
 class FakeKeeper(LeaseKeeper):
@@ -79,9 +54,6 @@ class FakeKeeper(LeaseKeeper):
 
     async def release(self, lease: Lease) -> None:
         lease.lost = True
-
-    async def standing(self, name: str, current: Lease | None) -> Lease:
-        return lease_of(name)
 
 
 class Failing(Submitter):
@@ -107,8 +79,6 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
         nothing,
         nothing,
         FakeKeeper(),
-        cast("Any", SimpleNamespace(newest=True)),
-        nothing,
         nothing,
         deployment="test",
         lane_label=str,
@@ -170,18 +140,3 @@ async def test_while_the_database_is_away_no_batch_is_blamed(error: BaseExceptio
     with pytest.raises(type(error)):
         await submitter_of(store, error).submit(claim_of(), lease_of("batch"))
     assert not store.postponed
-
-
-@pytest.mark.parametrize("error", [UNFORESEEN[0], UNFORESEEN[3], Superseded("elsewhere")], ids=repr)
-async def test_a_model_or_a_batch_that_cannot_be_served_stops_no_other(error: Exception) -> None:
-    store = FakeStore(error)
-    await submitter_of(store, error).grant()
-    assert store.reserved == ["b"]
-    assert store.expired == [LATE[0], LATE[2]]
-
-
-@pytest.mark.parametrize("error", AWAY, ids=repr)
-async def test_without_the_database_the_round_ends(error: Exception) -> None:
-    store = FakeStore(error)
-    with pytest.raises(type(error)):
-        await submitter_of(store, error).grant()

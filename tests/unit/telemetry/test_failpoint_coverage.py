@@ -19,6 +19,7 @@ CALLERS = [SOURCE / "app.py", SOURCE / "composition.py", *sorted((SOURCE / "stag
 EXEMPT = {
     "Database.close": "gives up connections; nobody waits for it, and the server ends what was open",
     "ProviderClient.close": "the same",
+    "ProviderClients.close": "the same, of each account",
     "WebhookStore.note": "a webhook that is lost is sent again, and polling needs none",
     "opened": "Database.open, which has one, and Database.close",
     "Database.transaction": "what is done in it is behind the failpoint of the store's method that opens it",

@@ -6,10 +6,16 @@ WHERE name = $1 FOR UPDATE;
 UPDATE ring SET turn = $2, turned_at = clock_timestamp() WHERE name = $1;
 
 -- name: files_due
-SELECT id, file_id, output_file_id, error_file_id FROM batch
-WHERE published_at < statement_timestamp() - make_interval(secs => $1) AND files_removed_at IS NULL
-ORDER BY published_at
+SELECT b.id, b.file_id, b.output_file_id, b.error_file_id
+FROM batch AS b
+JOIN lane AS l ON l.id = b.lane_id
+WHERE l.account = $1 AND b.published_at < statement_timestamp() - make_interval(secs => $2) AND b.files_removed_at IS NULL
+ORDER BY b.published_at
 LIMIT 100;
+
+-- name: forget_files
+UPDATE batch SET files_removed_at = clock_timestamp()
+WHERE published_at < statement_timestamp() - make_interval(secs => $1) AND files_removed_at IS NULL;
 
 -- name: mark_files_removed
 UPDATE batch SET files_removed_at = clock_timestamp() WHERE id = $1;

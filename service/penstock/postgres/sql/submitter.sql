@@ -64,8 +64,9 @@ LIMIT 20;
 -- name: claimable_batch
 SELECT b.id
 FROM batch AS b
+JOIN lane AS a ON a.id = b.lane_id
 LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
-WHERE (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
+WHERE a.account = $1 AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
     AND (
         b.state = 'creating'
         OR (
@@ -78,7 +79,7 @@ WHERE (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
     AND NOT EXISTS (
         SELECT FROM intent AS i
         WHERE i.batch_id = b.id AND i.settled_at IS NULL
-            AND i.looked_up_at > clock_timestamp() - make_interval(secs => $1)
+            AND i.looked_up_at > clock_timestamp() - make_interval(secs => $2)
     )
 ORDER BY b.sealed_at
 LIMIT 1
