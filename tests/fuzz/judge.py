@@ -41,11 +41,11 @@ def take_in(message: Fuzzed) -> tuple[Manifest, bytes, bool]:
     """What intake stores of a message: its manifest, its line, and whether it is a request."""
     gathered = Gathering(RULES, 0.0)
     gathered.sort(SOURCE, [Record(*message)])
-    ((key, _),) = gathered.groups
-    ((_, chunk),) = gathered.pack({key: 1, DEAD_LETTERS: 2})
+    (kind,) = gathered.groups
+    ((_, chunk),) = gathered.pack({kind.lane: 1, DEAD_LETTERS: 2})
     manifest = decode_manifest(chunk.manifest)
     (line,) = read_lines(chunk.lines, manifest)
-    return manifest, line, not key.dead
+    return manifest, line, not kind.lane.dead
 
 
 def outcome(message: Fuzzed) -> str:

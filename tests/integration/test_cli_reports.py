@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from penstock.cli.find import located, search
 from penstock.core.chunk import Manifest, NewChunk, encode_manifest
 from penstock.core.lane import LaneKey
+from penstock.core.turn import USUAL
 from penstock.core.window import Size
 from penstock.postgres.database import Database
 from penstock.postgres.intake_store import IntakeStore, store_chunks
@@ -124,7 +125,7 @@ def chunk(first: int) -> NewChunk:
         made.tokens.append(100 + number % 499)
         made.inputs.append(1)
     chunk_id = uuid.uuid4()
-    return NewChunk(chunk_id, "requests", 0, 0, Size(PER_CHUNK, 1, 1, 1), 1.0, b"lines", encode_manifest(made))
+    return NewChunk(chunk_id, "requests", USUAL, 0, 0, Size(PER_CHUNK, 1, 1, 1), 1.0, b"lines", encode_manifest(made))
 
 
 async def test_a_request_is_found_among_many_in_a_moment(database: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from penstock.core.batch import BatchState
 from penstock.core.lane import LaneKey
 from penstock.core.token import HEADROOM, expected
+from penstock.core.turn import Priority, Turn
 from penstock.postgres.batch_row import BatchRow, load_batch
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
@@ -67,6 +68,33 @@ async def test_the_oldest_batches_are_granted_first(database: str) -> None:
         await finish(pool, sealed[1])
         assert await reserve(pool, 2 * each) == 1
         assert set(await reserved(pool)) == {sealed[0], sealed[2]}
+
+
+@pytest.mark.defence("priority_first")
+async def test_a_higher_priority_is_granted_and_claimed_before_what_is_older(database: str) -> None:
+    async with migrated(database) as pool:
+        low, usual, older = [
+            await batch_of(pool, turn=Turn(priority)) for priority in (Priority.LOW, Priority.NORMAL, Priority.NORMAL)
+        ]
+        high = await batch_of(pool, turn=Turn(Priority.HIGH))
+        each = expected(20, 1.0)
+        assert await reserve(pool, 2 * each) == 2
+        assert set(await reserved(pool)) == {high, usual}, "others than the first were granted"
+        assert await reserve(pool, 4 * each) == 2
+        claims = [await submitter(pool).claim(ACCOUNT, 60.0) for _ in range(4)]
+        assert [claim.batch.id for claim in claims if claim] == [high, usual, older, low]
+
+
+async def test_a_batch_has_the_first_priority_of_its_chunks_and_a_piece_that_of_its_own(database: str) -> None:
+    async with migrated(database) as pool:
+        turns = Turn(Priority.LOW), Turn(Priority.HIGH, 3)
+        lane_id = await store(pool, *(chunk_of(50, tokens=10, turn=turn) for turn in turns))
+        await seal_all(pool, lane_id)
+        assert await reserve(pool, 400) == 1
+        async with pool.pool.acquire() as connection:
+            rows = await connection.fetch("SELECT state, priority FROM batch")
+        assert {row["priority"] for row in rows if row["state"] == "split"} == {Priority.HIGH}
+        assert {row["priority"] for row in rows if row["state"] == "sealed"} == {Priority.HIGH, Priority.LOW}
 
 
 async def test_a_young_small_batch_does_not_overtake_an_old_large_one(database: str) -> None:

@@ -1,5 +1,6 @@
 """What must hold after every step and at the end, kept by a judge who counts for himself."""
 
+import math
 import uuid
 from bisect import bisect_right
 from collections.abc import Container, Sequence
@@ -21,6 +22,14 @@ CREATES_OVER = 16
 ORDER = ("validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "expired", "cancelled")
 AGAIN = (Outcome.RETRY, Outcome.RESEND)
 NOT_OVER = (False, False, False)
+AHEAD_MAX = 2
+TURNS = 32
+
+
+def part(size: Size, limits: WindowLimits) -> list[float]:
+    """How much of each of a window's limits a size is."""
+    tokens = size.tokens / limits.tokens if limits.tokens else 0.0
+    return [size.requests / limits.requests, size.bytes / limits.bytes, size.inputs / limits.inputs, tokens]
 
 
 class Violated(AssertionError):
@@ -55,11 +64,46 @@ class Judge:
             missing = sorted(set(self.arrived) - set(places))
             raise Violated(f"requests {twice} are in two places, {missing} in none")
 
-    def sealed(self, sealed: Sealed, limits: WindowLimits) -> None:
-        """A window was sealed."""
+    def sealed(
+        self, sealed: Sealed, limits: WindowLimits, inside: Sequence[tuple[int, Size]], left: Sequence[int]
+    ) -> None:
+        """A window was sealed, of these requests; others that could have been in it are left."""
+        self.ranked([offset for offset, _ in inside], left)
+        self.fair(limits, inside, left)
         broken = limits.broken_by(sealed.size)
         if broken is not None and sealed.size.requests > 1:
             raise Violated(f"a window of {sealed.size} is over its limit of {broken}")
+
+    def ranked(self, inside: Sequence[int], left: Sequence[int]) -> None:
+        """Nothing goes while something of a higher priority is left."""
+        natures = self.scenario.natures
+        last = max(natures[offset].priority for offset in inside)
+        if any(natures[offset].priority < last for offset in left):
+            raise Violated("a lower priority was sealed before a higher one")
+
+    def fair(self, limits: WindowLimits, inside: Sequence[tuple[int, Size]], left: Sequence[int]) -> None:
+        """No tenant has, beyond a turn, more of a window than one of the same priority that has some left."""
+        natures = self.scenario.natures
+        last = max(natures[offset].priority for offset, _ in inside)
+        waits = {natures[offset].tenant for offset in left if natures[offset].priority == last}
+        parts: dict[str, list[float]] = dict.fromkeys(waits, [0.0] * 4)
+        turn = 1 / TURNS
+        for offset, size in inside:
+            if natures[offset].priority == last:
+                own = part(size, limits)
+                turn = max(turn, *own)
+                had = parts.get(natures[offset].tenant, [0.0] * 4)
+                parts[natures[offset].tenant] = [a + b for a, b in zip(had, own, strict=True)]
+        least = min((max(parts[tenant]) for tenant in waits), default=math.inf)
+        if (most := max(map(max, parts.values()), default=0.0)) > least + turn + 1e-9:
+            raise Violated(f"one tenant has {most:.2f} of a window, one that waits {least:.2f}")
+
+    def held_back(self, waiting: Sequence[tuple[int, int]], inside: Sequence[int], limit: int | None) -> None:
+        """A window was sealed while batches, by priority and tokens, waited: they were not enough yet."""
+        first = min(self.scenario.natures[offset].priority for offset in inside)
+        before = [tokens for priority, tokens in waiting if priority <= first]
+        if len(before) >= AHEAD_MAX if limit is None else sum(before) >= limit + len(before):
+            raise Violated(f"{len(before)} batches of {sum(before)} tokens were sealed ahead already")
 
     def created(self, now: float, offsets: Sequence[int], size: Size, policy: LanePolicy, window_creates: int) -> None:
         """A create goes out."""
@@ -82,9 +126,13 @@ class Judge:
             raise Violated(f"{sum(tokens)} tokens are reserved of {limit}")
 
     def granted(self, chosen: Sequence[Any], waiting: Sequence[Any]) -> None:
-        """Of those who wait, oldest first, some were granted: no younger one before an older one."""
-        if list(chosen) != list(waiting[: len(chosen)]):
-            raise Violated("a younger batch was granted its tokens before an older one")
+        """Of those who wait some were granted: by priority, and no younger one before an older one."""
+        if list(chosen) != sorted(waiting, key=self.place)[: len(chosen)]:
+            raise Violated("a batch was granted its tokens before one of a higher priority, or an older one")
+
+    def place(self, batch: Any) -> tuple[int, float, int]:
+        """Where a batch stands among those that wait."""
+        return min(self.scenario.natures[each].priority for each in batch.offsets), batch.sealed_at, batch.number
 
     def status(self, before: str, after: str) -> None:
         """A status was recorded."""

@@ -1,6 +1,7 @@
 """What a seed draws before the world begins: lanes, limits, messages and how bad the weather is."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from penstock.core.chunk import Headers
@@ -9,6 +10,7 @@ from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, LaneRule, Lanes
 START = 1_700_000_000.0
 HOUR = 3600.0
 ACCOUNT = "main"
+PRIORITIES = (b"high", b"normal", b"low")
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Nature:
     bad: bool
     """Answered with status 400."""
     deadline_seconds: float
+    tenant: str = ""
+    priority: int = 1
 
 
 @dataclass(slots=True)
@@ -136,6 +140,7 @@ def messages(
     poison = chance.choice((0.0, 0.0, 0.05, 0.6))
     bad = chance.choice((0.0, 0.1))
     at = START
+    tenants, ranks = crowd(chance)
     for _ in range(chance.randint(1, 4)):
         poll = []
         for _ in range(chance.choice((1, 4, 12))):
@@ -146,7 +151,13 @@ def messages(
                 wish = chance.choice((5.0, 600.0, 5 * HOUR))
                 headers.append(("penstock-deadline-seconds", b"%f" % wish))
                 seconds = min(seconds, wish)
-            nature = Nature(chance.random() > 0.03, chance.random() < poison, chance.random() < bad, seconds)
+            tenant, priority = tenants(), ranks()
+            if tenant:
+                headers.append(("tenant", tenant.encode()))
+            if priority is not None:
+                headers.append(("penstock-priority", PRIORITIES[priority]))
+            nature = Nature(chance.random() > 0.03, chance.random() < poison, chance.random() < bad, seconds, tenant)
+            nature.priority = 1 if priority is None or not nature.valid else priority
             poll.append(Message(0, len(natures), int(at * 1000), None, value(chance, key, len(natures)), headers))
             if not nature.valid:
                 poll[-1].value = b"not a request"
@@ -154,6 +165,17 @@ def messages(
         polls.append((at, poll))
         at += chance.choice((1.0, 200.0, HOUR))
     return natures, polls
+
+
+def crowd(chance: random.Random) -> tuple[Callable[[], str], Callable[[], int | None]]:
+    """Who sends: one tenant or several, of which one may send most; and how often a priority is asked for."""
+    names = chance.choice((("",), ("", "a"), ("a", "b", "c")))
+    most = chance.choice((0.0, 0.8))
+    ranked = chance.choice((0.0, 0.0, 0.5))
+    return (
+        lambda: names[0] if chance.random() < most else chance.choice(names),
+        lambda: chance.randrange(3) if chance.random() < ranked else None,
+    )
 
 
 def value(chance: random.Random, key: LaneKey, number: int) -> bytes:

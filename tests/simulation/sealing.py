@@ -2,13 +2,14 @@
 
 import uuid
 
-from penstock.core import batch, gathering, window
+from penstock.core import batch, filling, gathering, quota, token, window
 from penstock.core.batch import BatchState, Verdict
 from penstock.core.lane import DEAD_LETTERS, LaneKey
 from penstock.core.request import RequestLimits
 from penstock.core.window import NOTHING, Part, Sealed, SealReason, WindowLimits
 from tests.simulation.scenario import ACCOUNT
-from tests.simulation.world import Chunk, Lane, World
+from tests.simulation.submitting import waiting
+from tests.simulation.world import Batch, Chunk, Lane, World
 
 SOURCE = gathering.Source("cluster", "requests", uuid.UUID(int=7))
 OPEN = (BatchState.SEALED, BatchState.CREATING, BatchState.SUBMITTED, BatchState.ENDED)
@@ -27,7 +28,7 @@ def take_in(world: World) -> None:
         gathered = gathering.Gathering(rules, world.now)
         messages = polls[world.polled][1]
         gathered.sort(SOURCE, messages)
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(key for key, _ in gathered.groups))}
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(kind.lane for kind in gathered.groups))}
         keys: list[LaneKey] = list(numbers)
         for message in messages:
             world.judge.arrive(message.offset, world.now)
@@ -52,7 +53,11 @@ def seal(world: World) -> None:
             continue
         size = window.total(each.left for each in chunks)
         age = max(world.now - max(each.created_at, each.not_before) for each in chunks) - lane.policy.age_max_seconds
-        if lane.key.dead or limits.reached_by(size):
+        first = min(each.turn.priority for each in chunks)
+        full = lane.key.dead or limits.reached_by(size)
+        if (full or age >= 0) and not due_ahead(world, lane, [(first, 0)]):
+            continue
+        if full:
             due.append((lane, chunks, limits))
         elif age >= 0:
             aged.append((-age, -size.requests, number, lane, chunks, limits))
@@ -97,28 +102,68 @@ def answer_overdue(world: World, lane: Lane, limits: WindowLimits) -> None:
         if verdict is not None:
             world.insert(lane, Sealed(tuple(piece), world.measure(piece), SealReason.SPLIT), verdict)
             continue
-        for sealed in window.cut(piece, limits, world.sizes_of):
+        for sealed in filling.cut(piece, limits, world.sizes_of):
             world.insert(lane, sealed)
+
+
+def sealed_ahead(world: World, lane: Lane) -> dict[int, quota.Ahead]:
+    """What is sealed of a lane's model and waits for tokens, by priority."""
+    found: dict[int, quota.Ahead] = {}
+    for each in waiting_with(world, lane):
+        found[each.priority] = found.get(each.priority, quota.NOTHING_AHEAD).plus(quota.Ahead(1, each.size.tokens))
+    return found
+
+
+def waiting_with(world: World, lane: Lane) -> list[Batch]:
+    """The batches of a lane's model that wait for tokens."""
+    return [each for each in waiting(world) if each.lane.key.model == lane.key.model]
+
+
+def limit_of(world: World, lane: Lane) -> int | None:
+    """The limit of a model as the sealer takes it: also one that was learned long ago."""
+    return lane.policy.enqueued_tokens_max or world.quota(lane.key.model).learned_limit
+
+
+def due_ahead(world: World, lane: Lane, asked: list[tuple[int, int]]) -> int:
+    """How many windows of a lane, each given by priority and tokens, may be sealed now."""
+    if lane.key.dead:
+        return len(asked)
+    factor = world.quota(lane.key.model).factor
+    return quota.due_ahead(asked, sealed_ahead(world, lane), limit_of(world, lane), factor)
 
 
 def seal_lane(world: World, lane: Lane, chunks: list[Chunk], limits: WindowLimits) -> None:
     """One transaction: plan, take, write."""
-    sealed = window.seal(
+    sealed = filling.seal(
         [each.summary(world.now) for each in chunks],
         limits,
         world.sizes_of,
         age_max_seconds=lane.policy.age_max_seconds,
         flush=lane.key.dead,
+        toss=world.chance.random,
     )
-    if lane.probing_at is not None:
-        sealed = sealed[:1]
+    asked = [
+        (min(world.chunks[part.chunk_id].turn.priority for part in each.parts), each.size.tokens) for each in sealed
+    ]
+    sealed = sealed[: 1 if lane.probing_at is not None else due_ahead(world, lane, asked)]
     for each in sealed:
-        world.judge.sealed(each, limits)
+        inside: list[tuple[int, window.Size]] = []
         for part in each.parts:
             chunk = world.chunks[part.chunk_id]
             assert part.first == chunk.taken
+            inside += zip(
+                chunk.manifest.offsets[part.first :][: part.requests], chunk.sizes[part.first :], strict=False
+            )
             chunk.taken += part.requests
             chunk.left = window.total(chunk.sizes[chunk.taken :])
             if chunk.taken == len(chunk.sizes):
                 lane.chunks.remove(chunk)
+        if not lane.key.dead:
+            factor = world.quota(lane.key.model).factor
+            expected = [
+                (other.priority, token.expected(other.size.tokens, factor)) for other in waiting_with(world, lane)
+            ]
+            world.judge.held_back(expected, [offset for offset, _ in inside], limit_of(world, lane))
+        left = [offset for chunk in chunks for offset in chunk.manifest.offsets[chunk.taken :]]
+        world.judge.sealed(each, limits, inside, left)
         world.insert(lane, each, Verdict("rejected", "") if lane.key == DEAD_LETTERS else None)

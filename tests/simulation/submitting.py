@@ -1,7 +1,7 @@
 """The submitter: tokens are reserved, batches created, creates in doubt looked up."""
 
 from penstock.core import batch as batches
-from penstock.core import quota, token, window
+from penstock.core import filling, quota, token
 from penstock.core.batch import BatchState, Verdict
 from penstock.core.retry import SUBMISSION
 from penstock.core.window import WindowLimits
@@ -33,7 +33,7 @@ def grant(world: World) -> None:
 
 
 def waiting(world: World) -> list[Batch]:
-    """Sealed batches without a reservation, oldest first."""
+    """Sealed batches without a reservation, by priority, then oldest first."""
     found = [
         each
         for each in world.live
@@ -42,7 +42,7 @@ def waiting(world: World) -> list[Batch]:
         and not each.lane.halted
         and each not in world.reservations
     ]
-    found.sort(key=lambda each: (each.sealed_at, each.number))
+    found.sort(key=lambda each: (each.priority, each.sealed_at, each.number))
     return found
 
 
@@ -73,12 +73,12 @@ def reserve(world: World, model: str, mine: list[Batch]) -> None:
 def cut(world: World, batch: Batch, tokens_max: int) -> None:
     """Cut a batch into batches of at most so many nominal tokens, each a window of its own."""
     limits = WindowLimits(batch.size.requests, batch.size.bytes, batch.size.inputs, tokens_max)
-    pieces = [(each.parts, None) for each in window.cut(batch.parts, limits, world.sizes_of)]
+    pieces = [(each.parts, None) for each in filling.cut(batch.parts, limits, world.sizes_of)]
     world.split(batch, pieces, batch.lines_lost, keeps_window=False)
 
 
 def submit(world: World) -> None:
-    """Take every batch that may be submitted as far as it goes now, oldest first."""
+    """Take every batch that may be submitted as far as it goes now, by priority, then oldest first."""
     ready = [
         each
         for each in world.live
@@ -89,7 +89,7 @@ def submit(world: World) -> None:
             and each.not_before <= world.now < each.deadline_at
         )
     ]
-    ready.sort(key=lambda each: (each.sealed_at, each.number))
+    ready.sort(key=lambda each: (each.priority, each.sealed_at, each.number))
     for batch in ready:
         if batch.intent is not None:
             look_up(world, batch, batch.intent)

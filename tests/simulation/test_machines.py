@@ -18,10 +18,11 @@ from hypothesis.stateful import (
 from penstock.core.batch import PROVIDER_RANK, TRANSITIONS, BatchState, is_terminal, moves_forward, rank
 from penstock.core.chunk import Manifest
 from penstock.core.decision import FINAL, FORMAT, Decision, Outcome
+from penstock.core.filling import Sizes, seal
 from penstock.core.ledger import LedgerRecord, decode_ledger, encode_ledger
 from penstock.core.publication import Publication
 from penstock.core.quota import Reserved, Waiting, grants
-from penstock.core.window import ChunkSummary, Part, SealReason, Size, WindowLimits, seal, total
+from penstock.core.window import ChunkSummary, Part, SealReason, Size, WindowLimits, total
 
 FEW = settings(max_examples=60, stateful_step_count=30, deadline=None)
 RESULT_TOPIC = "results"
@@ -83,7 +84,7 @@ class Sealing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.chunks: dict[uuid.UUID, tuple[float, list[Size]]] = {}
+        self.chunks: dict[uuid.UUID, tuple[float, Sizes]] = {}
         self.taken: dict[uuid.UUID, int] = {}
         self.limits = WindowLimits(5, 100, 10, None)
 
@@ -94,7 +95,7 @@ class Sealing(RuleBasedStateMachine):
     )
     def store(self, sizes: list[Size]) -> None:
         chunk_id = uuid.uuid4()
-        self.chunks[chunk_id], self.taken[chunk_id] = (self.now, sizes), 0
+        self.chunks[chunk_id], self.taken[chunk_id] = (self.now, Sizes(sizes)), 0
 
     @rule(seconds=st.floats(0, 20))
     def wait(self, seconds: float) -> None:

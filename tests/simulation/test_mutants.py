@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core import batch, decision, quota, requeue, window
+from penstock.core import batch, decision, filling, quota, requeue, window
 from penstock.core.publication import Publication
 from penstock.core.window import Part
 from tests.simulation import submitting
@@ -26,12 +26,32 @@ def youngest_first(original: Original) -> Original:
 
 
 def one_too_many(original: Original) -> Original:
-    def longest_prefix(sizes: Sequence[window.Size], size: window.Size, limits: window.WindowLimits) -> Any:
-        requests, _ = original(sizes, size, limits)
-        more = min(requests + 1, len(sizes))
-        return more, window.total(sizes[:more])
+    def longest_prefix(sizes: filling.Sizes, rest: filling.Rest, *rooms: window.WindowLimits) -> int:
+        return min(int(original(sizes, rest, *rooms)) + 1, rest.left.requests)
 
     return longest_prefix
+
+
+def first_come(original: Original) -> Original:
+    def fill(chunks: Sequence[window.ChunkSummary], *args: Any) -> Any:
+        return original([each._replace(turn=each.turn._replace(share=0)) for each in chunks], *args)
+
+    return fill
+
+
+def all_equal(original: Original) -> Original:
+    def fill(chunks: Sequence[window.ChunkSummary], *args: Any) -> Any:
+        return original([each._replace(turn=each.turn._replace(priority=1)) for each in chunks], *args)
+
+    return fill
+
+
+def served_alike(_: Original) -> Original:
+    return lambda *_: 0.0
+
+
+def all_at_once(_: Original) -> Original:
+    return lambda windows, *_: len(windows)
 
 
 def one_too_far(original: Original) -> Original:
@@ -126,7 +146,11 @@ def unbounded(original: Original) -> Original:
 MUTANTS: list[tuple[Any, str, Callable[[Original], Original]]] = [
     (quota, "grants", no_limit),
     (quota, "grants", youngest_first),
-    (window, "longest_prefix", one_too_many),
+    (filling, "longest_prefix", one_too_many),
+    (filling, "fill", first_come),
+    (filling, "fill", all_equal),
+    (filling, "part_of", served_alike),
+    (quota, "due_ahead", all_at_once),
     (window, "limits_of", unbounded),
     (batch, "positions", one_too_far),
     (batch, "locate", swapped),

@@ -13,9 +13,11 @@ from penstock.core import batch as batches
 from penstock.core.batch import BatchError, BatchState, Verdict
 from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
 from penstock.core.decision import Decision
+from penstock.core.filling import Sizes
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey, LanePolicy
 from penstock.core.quota import LEARNED_SECONDS
+from penstock.core.turn import Turn
 from penstock.core.window import ChunkSummary, Part, Sealed, SealReason, Size, total
 from tests.simulation.judge import Judge
 from tests.simulation.provider import Provider, Remote
@@ -57,11 +59,12 @@ class Chunk:
     number: int
     id: uuid.UUID
     lane: Lane
+    turn: Turn
     attempt: int
     tries: int
     manifest: Manifest
     lines: list[bytes]
-    sizes: list[Size]
+    sizes: Sizes
     created_at: float
     not_before: float
     deadline_at: float
@@ -70,7 +73,7 @@ class Chunk:
 
     def summary(self, now: float) -> ChunkSummary:
         """What the sealer reads of it."""
-        return ChunkSummary(self.id, self.taken, self.left, now - max(self.created_at, self.not_before))
+        return ChunkSummary(self.id, self.taken, self.left, now - max(self.created_at, self.not_before), self.turn)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +121,8 @@ class Batch:
     decision_id: uuid.UUID | None = None
     attempts: tuple[int, ...] = ()
     """Of each part."""
+    priority: int = 0
+    """The first of its chunks'."""
     offsets: list[int] = field(default_factory=list)
     """Its requests, in the order of its positions."""
 
@@ -193,11 +198,11 @@ class World:
     def store(self, lane: Lane, new: NewChunk, delay_seconds: float) -> None:
         """Insert a chunk."""
         manifest = decode_manifest(new.manifest)
-        sizes = [Size(1, *each) for each in zip(manifest.lengths, manifest.tokens, manifest.inputs, strict=True)]
+        sizes = Sizes(Size(1, *each) for each in zip(manifest.lengths, manifest.tokens, manifest.inputs, strict=True))
         not_before = min(self.now + delay_seconds, new.deadline)
         chunk = Chunk(
-            len(self.chunks), new.id, lane, new.attempt, new.tries, manifest, read_lines(new.lines, manifest), sizes,
-            self.now, not_before, new.deadline, new.size,
+            len(self.chunks), new.id, lane, new.turn, new.attempt, new.tries,
+            manifest, read_lines(new.lines, manifest), sizes, self.now, not_before, new.deadline, new.size,
         )  # fmt: skip
         self.chunks[new.id] = chunk
         lane.chunks.append(chunk)
@@ -213,6 +218,7 @@ class World:
         batch = Batch(self.born, new_id(), lane, sealed.parts, sealed.size, deadline, born)
         self.born += 1
         batch.attempts = tuple(self.chunks[part.chunk_id].attempt for part in sealed.parts)
+        batch.priority = min(self.chunks[part.chunk_id].turn.priority for part in sealed.parts)
         for part in sealed.parts:
             batch.offsets += self.chunks[part.chunk_id].manifest.offsets[part.first : part.first + part.requests]
         if verdict is not None:
@@ -273,7 +279,7 @@ class World:
         """The earliest deadline of what is in parts."""
         return min(each for part in parts for each in self.deadlines_of(part.chunk_id)[part.first :][: part.requests])
 
-    def sizes_of(self, chunk_id: uuid.UUID) -> list[Size]:
+    def sizes_of(self, chunk_id: uuid.UUID) -> Sizes:
         """The sizes of a chunk's requests."""
         return self.chunks[chunk_id].sizes
 

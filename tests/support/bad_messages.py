@@ -129,6 +129,9 @@ OTHERS = {
     "a deadline that is no number": Bad(GOOD, "invalid_deadline", [("penstock-deadline-seconds", b"soon")]),
     "a deadline of nothing": Bad(GOOD, "invalid_deadline", [("penstock-deadline-seconds", b"0")]),
     "a deadline that never comes": Bad(GOOD, "invalid_deadline", [("penstock-deadline-seconds", b"inf")]),
+    "a priority that there is not": Bad(GOOD, "invalid_priority", [("penstock-priority", b"urgent")]),
+    "a priority in capitals": Bad(GOOD, "invalid_priority", [("penstock-priority", b"High")]),
+    "an empty priority": Bad(GOOD, "invalid_priority", [("penstock-priority", b"")]),
 }
 """Those that the lane or a header tells."""
 

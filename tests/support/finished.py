@@ -36,6 +36,7 @@ POLLED = {
         "overdue_lanes": "1",
         "overdue_chunks": "1, 10, 1",
         "unsealed_chunks": "1, 10000, 1",
+        "sealed_ahead": "",
         "creates_pace": f"'{ACCOUNT}'",
         "measure_backlog": "",
     },

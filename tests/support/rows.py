@@ -1,16 +1,18 @@
 """A migrated database, and rows of it as the service would have written them."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from pydantic import SecretStr
 
 from penstock.core.chunk import Manifest, NewChunk, pack_chunk
+from penstock.core.filling import SizesOf, seal
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey
-from penstock.core.window import ChunkSummary, Sealed, Size, WindowLimits, seal
+from penstock.core.turn import USUAL, Turn
+from penstock.core.window import ChunkSummary, Sealed, WindowLimits
 from penstock.postgres.database import IDLE_SECONDS, Database
 from penstock.postgres.intake_store import IntakeStore, Place, Span
 from penstock.postgres.lease_store import LeaseStore
@@ -65,6 +67,7 @@ def chunk_of(
     deadline: float = DEADLINE,
     attempt: int = 0,
     late: int = 0,
+    turn: Turn = USUAL,
 ) -> NewChunk:
     """A chunk of equal requests; the deadline of the first ``late`` ones has passed."""
     chunk_id = new_id()
@@ -82,7 +85,7 @@ def chunk_of(
         manifest.inputs.append(1)
     lines = wire_lines(chunk_id, LANE.endpoint, [body] * requests)
     manifest.lengths = [len(line) for line in lines]
-    return pack_chunk(chunk_id, attempt, lines, manifest)
+    return pack_chunk(chunk_id, attempt, lines, manifest, turn=turn)
 
 
 async def open_lane(database: Database, key: LaneKey = LANE) -> int:
@@ -105,15 +108,17 @@ async def seal_all(
 ) -> list[tuple[uuid.UUID, Sealed]]:
     """Seal whatever waits in a lane."""
 
-    def plan(chunks: Sequence[ChunkSummary], sizes_of: Callable[[uuid.UUID], Sequence[Size]]) -> list[Sealed]:
+    def plan(chunks: Sequence[ChunkSummary], sizes_of: SizesOf) -> list[Sealed]:
         return seal(chunks, limits, sizes_of, age_max_seconds=0.0, flush=True)
 
     lease = await held(database, f"sealer-{uuid.uuid4()}")
     return await WindowStore(database).seal(lease, Birth(lane_id, 4), plan, dead=dead)
 
 
-async def batch_of(database: Database, requests: int = 2, *, tokens: int = 10, lane: LaneKey = LANE) -> uuid.UUID:
+async def batch_of(
+    database: Database, requests: int = 2, *, tokens: int = 10, lane: LaneKey = LANE, turn: Turn = USUAL
+) -> uuid.UUID:
     """A sealed batch of one chunk."""
-    lane_id = await store(database, chunk_of(requests, tokens=tokens), lane=lane)
+    lane_id = await store(database, chunk_of(requests, tokens=tokens, turn=turn), lane=lane)
     ((batch_id, _),) = await seal_all(database, lane_id)
     return batch_id

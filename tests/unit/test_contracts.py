@@ -21,7 +21,7 @@ from penstock.core.publication import Publication, Record, shared_headers
 from penstock.core.reasons import REASONS
 from penstock.core.redrive import ORIGIN_HEADER
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, MODEL_LENGTH_MAX, RequestLimits, parse_request
-from penstock.core.result import DEADLINE_HEADER, PASSED_HEADERS, RESULT_TOPIC_HEADER
+from penstock.core.result import DEADLINE_HEADER, PASSED_HEADERS, PRIORITY_HEADER, RESULT_TOPIC_HEADER
 from penstock.core.window import Part
 from penstock.settings import KafkaSettings
 from tests.fuzz.judge import RULES, SOURCE
@@ -119,6 +119,14 @@ def test_a_deadline_is_taken_exactly_when_the_schema_allows_it(text: str) -> Non
     assert outcome(GOOD, {DEADLINE_HEADER: text}) == (found.pop() if found else "")
 
 
+@given(st.sampled_from(["high", "normal", "low", "High", "", " low", "1", "low\n"]) | st.text(max_size=6))
+@QUICK
+def test_a_priority_is_taken_exactly_when_the_schema_allows_it(text: str) -> None:
+    text = text.encode(errors="replace").decode()
+    found = codes("request-headers", {PRIORITY_HEADER: text})
+    assert outcome(GOOD, {PRIORITY_HEADER: text}) == (found.pop() if found else "")
+
+
 def test_more_headers_than_the_schema_allows_are_refused() -> None:
     headers = {f"h-{number}": "" for number in range(HEADERS_MAX + 1)}
     assert codes("request-headers", headers) == {outcome(GOOD, headers)} == {"headers_too_large"}
@@ -170,7 +178,7 @@ def assert_as_documented(sent: Record) -> None:
 def test_the_headers_that_pass_are_those_of_the_schemas() -> None:
     for name in ("request-headers", "result-headers"):
         assert schema(name)["properties"].keys() >= PASSED_HEADERS
-    assert {DEADLINE_HEADER, RESULT_TOPIC_HEADER, ORIGIN_HEADER} == {
+    assert {DEADLINE_HEADER, PRIORITY_HEADER, RESULT_TOPIC_HEADER, ORIGIN_HEADER} == {
         name for name in schema("request-headers")["properties"] if name.startswith("penstock-")
     }
 

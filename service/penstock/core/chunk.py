@@ -15,6 +15,7 @@ import zstandard
 
 from penstock.core.errors import UnknownFormat
 from penstock.core.identity import result_id
+from penstock.core.turn import USUAL, Turn
 from penstock.core.window import Size
 
 FORMAT = 1
@@ -132,6 +133,7 @@ class NewChunk:
 
     id: uuid.UUID
     topic: str
+    turn: Turn
     attempt: int
     tries: int
     size: Size
@@ -146,12 +148,19 @@ class NewChunk:
 
 
 def pack_chunk(
-    chunk_id: uuid.UUID, attempt: int, lines: Sequence[bytes], manifest: Manifest, *, tries: int = 0
+    chunk_id: uuid.UUID,
+    attempt: int,
+    lines: Sequence[bytes],
+    manifest: Manifest,
+    *,
+    tries: int = 0,
+    turn: Turn = USUAL,
 ) -> NewChunk:
     """Compress lines and manifest into a chunk; CPU work of about 5 µs per KB, so call it off the loop."""
     return NewChunk(
         id=chunk_id,
         topic=manifest.topic,
+        turn=turn,
         attempt=attempt,
         tries=tries,
         size=Size(manifest.requests, sum(manifest.lengths), sum(manifest.tokens), sum(manifest.inputs)),

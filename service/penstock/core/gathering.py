@@ -12,8 +12,16 @@ from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
 from penstock.core.reasons import rejected
 from penstock.core.request import Request, RequestLimits, parse_request
-from penstock.core.result import DEADLINE_HEADER, HEADERS_BYTES_MAX, RESULT_TOPIC_HEADER, TENANT_HEADER, passed
+from penstock.core.result import (
+    DEADLINE_HEADER,
+    HEADERS_BYTES_MAX,
+    PRIORITY_HEADER,
+    RESULT_TOPIC_HEADER,
+    TENANT_HEADER,
+    passed,
+)
 from penstock.core.token import estimate
+from penstock.core.turn import USUAL, Priority, Turn, read_priority, share_of
 
 CACHE_MAX = 10_000
 SECONDS = re.compile(rb"(?=[0.]*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -40,8 +48,16 @@ class Source(NamedTuple):
     topic_id: uuid.UUID
 
 
+class Kind(NamedTuple):
+    """What the requests of a chunk have in common."""
+
+    lane: LaneKey
+    source: Source
+    turn: Turn = USUAL
+
+
 class Group(NamedTuple):
-    """The requests of one lane from one topic, not yet packed: bodies, and their manifest without lengths.
+    """The requests of one kind, not yet packed: bodies, and their manifest without lengths.
 
     ``messages`` are what the requests were read from, for as long as their lane may still be refused.
     """
@@ -65,12 +81,12 @@ class Rules:
 
 @dataclass(slots=True)
 class Gathering:
-    """Messages of several polls, sorted by lane. Not thread-safe: one thread fills it, then one packs it."""
+    """Messages of several polls, sorted by kind. Not thread-safe: one thread fills it, then one packs it."""
 
     rules: Rules
     now: float
     """The database's clock in Unix seconds: deadlines count from it."""
-    groups: dict[tuple[LaneKey, Source], Group] = field(default_factory=dict)
+    groups: dict[Kind, Group] = field(default_factory=dict)
     rejected: dict[tuple[str, str], int] = field(default_factory=dict)
     """Count by (topic, code)."""
     known: dict[tuple[str, ...], tuple[LaneKey, LanePolicy]] = field(default_factory=dict)
@@ -80,14 +96,15 @@ class Gathering:
         for message in messages:
             try:
                 request = parse_request(message.value, self.rules.limits)
-                key, policy = self.lane_of(request, source.topic, tenant_of(message.headers))
+                tenant = tenant_of(message.headers)
+                lane, policy = self.lane_of(request, source.topic, tenant)
                 if request.inputs > policy.inputs_max:
                     raise rejected("too_many_inputs", limit=policy.inputs_max)
-                deadline, topic = self.wishes(message.headers, policy)
+                deadline, topic, priority = self.wishes(message.headers, policy)
             except RejectedMessage as rejection:
                 self.reject(source, message, rejection)
                 continue
-            group = self.group(key, source)
+            group = self.group(Kind(lane, source, Turn(priority, share_of(tenant) if tenant else 0)))
             manifest = group.manifest
             manifest.custom_ids.append(request.custom_id)
             manifest.headers.append(passed(message.headers))
@@ -120,13 +137,14 @@ class Gathering:
             self.known[place] = found
         return found
 
-    def wishes(self, headers: Headers, policy: LanePolicy) -> tuple[float, str]:
-        """The request's deadline (Unix seconds) and result topic, from its headers and its lane.
+    def wishes(self, headers: Headers, policy: LanePolicy) -> tuple[float, str, Priority]:
+        """The request's deadline (Unix seconds), result topic and priority, from its headers and its lane.
 
         Raises:
             RejectedMessage: a header asks for what is not allowed.
         """
         seconds, topic = policy.deadline_seconds, policy.result_topic or self.rules.result_topic
+        priority = Priority.NORMAL
         if headers:
             check_headers(headers)
         for name, value in headers:
@@ -136,11 +154,13 @@ class Gathering:
                 topic = decoded(value)
                 if topic not in self.rules.result_topics:
                     raise rejected("result_topic_not_allowed")
-        return self.now + seconds, topic
+            elif name == PRIORITY_HEADER:
+                priority = read_priority(value)
+        return self.now + seconds, topic, priority
 
     def reject(self, source: Source, message: Message, rejection: RejectedMessage) -> None:
         """Keep a message that cannot be a request, with its original bytes, for the dead-letter topic."""
-        group = self.group(DEAD_LETTERS, source)
+        group = self.group(Kind(DEAD_LETTERS, source))
         place(group.manifest, message)
         group.manifest.custom_ids.append("")
         group.manifest.headers.append(list(message.headers))
@@ -153,12 +173,13 @@ class Gathering:
         count = (source.topic, rejection.code)
         self.rejected[count] = self.rejected.get(count, 0) + 1
 
-    def group(self, key: LaneKey, source: Source) -> Group:
-        """The group of a lane and topic, made when it is first needed."""
-        group = self.groups.get((key, source))
+    def group(self, kind: Kind) -> Group:
+        """The group of a kind, made when it is first needed."""
+        group = self.groups.get(kind)
         if group is None:
+            source = kind.source
             manifest = Manifest.empty(source.cluster_id, source.topic, source.topic_id)
-            group = self.groups[key, source] = Group(manifest, [], [])
+            group = self.groups[kind] = Group(manifest, [], [])
         return group
 
     def pack(self, lane_ids: Mapping[LaneKey, int]) -> list[tuple[int, NewChunk]]:
@@ -166,13 +187,13 @@ class Gathering:
 
         Requests of a lane that has no id, because too many lanes are open, become dead letters here.
         """
-        for (key, source), group in list(self.groups.items()):
-            if key not in lane_ids and not key.dead:
-                del self.groups[key, source]
+        for kind, group in list(self.groups.items()):
+            if kind.lane not in lane_ids and not kind.lane.dead:
+                del self.groups[kind]
                 for message in group.messages:
-                    self.reject(source, message, rejected("lane_limit"))
+                    self.reject(kind.source, message, rejected("lane_limit"))
             group.messages.clear()
-        return [(lane_ids[key], pack_group(key, group)) for (key, _), group in self.groups.items() if group.bodies]
+        return [(lane_ids[kind.lane], pack_group(kind, group)) for kind, group in self.groups.items() if group.bodies]
 
 
 def tenant_of(headers: Headers) -> str:
@@ -215,12 +236,12 @@ def check_headers(headers: Headers) -> None:
         raise rejected("headers_too_large", count=HEADERS_MAX, limit=HEADERS_BYTES_MAX)
 
 
-def pack_group(key: LaneKey, group: Group) -> NewChunk:
-    """Pack one lane's group: requests as JSONL lines with wire ids, rejected messages as they came."""
+def pack_group(kind: Kind, group: Group) -> NewChunk:
+    """Pack a group: requests as JSONL lines with wire ids, rejected messages as they came."""
     chunk_id = new_id()
-    lines = group.bodies if key.dead else wire_lines(chunk_id, key.endpoint, group.bodies)
+    lines = group.bodies if kind.lane.dead else wire_lines(chunk_id, kind.lane.endpoint, group.bodies)
     group.manifest.lengths = [len(line) for line in lines]
-    return pack_chunk(chunk_id, 0, lines, group.manifest)
+    return pack_chunk(chunk_id, 0, lines, group.manifest, turn=kind.turn)
 
 
 def wire_lines(chunk_id: uuid.UUID, endpoint: str, bodies: Iterable[bytes]) -> list[bytes]:

@@ -1,9 +1,11 @@
-"""Which sealed batches may be submitted now, under a model's enqueued-token limit."""
+"""Which sealed batches may be submitted now, under a model's enqueued-token limit, and how many are sealed ahead."""
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from penstock.core.token import expected
 
 LEARNED_SECONDS = 86_400.0
 """A learned limit is believed for so long; then one batch asks again, since accounts rise in tier."""
@@ -54,6 +56,45 @@ def grants(waiting: Sequence[Waiting], reserved: Reserved, limit: int | None, *,
         granted.append(each)
         enqueued += each.tokens
     return granted
+
+
+class Ahead(NamedTuple):
+    """What is sealed of a model and waits for tokens: batches, and their nominal tokens."""
+
+    batches: int
+    tokens: int
+
+    def plus(self, other: "Ahead") -> "Ahead":
+        """The sum."""
+        return Ahead(self.batches + other.batches, self.tokens + other.tokens)
+
+
+NOTHING_AHEAD = Ahead(0, 0)
+BATCHES_AHEAD = 2
+"""While a limit is not known, one batch asks at a time: another one or two stand ready."""
+
+
+def due_ahead(windows: Sequence[tuple[int, int]], ahead: Mapping[int, Ahead], limit: int | None, factor: float) -> int:
+    """How many windows are to be sealed now, of those that could be: what is sealed later is filled more fairly.
+
+    A window waits while what is sealed already fills the model's next load; what has a lower priority than it does not
+    count, since it overtakes that.
+
+    Args:
+        windows: priority and nominal tokens of each, in order.
+        ahead: what is sealed and waits for tokens, by priority.
+        limit: the model's limit in tokens; None when it is not known.
+        factor: real tokens of a nominal one.
+    """
+    waiting = dict(ahead)
+    for number, (priority, tokens) in enumerate(windows):
+        batches, enqueued = map(
+            sum, zip((0, 0), *(each for of, each in waiting.items() if of <= priority), strict=True)
+        )
+        if batches >= BATCHES_AHEAD if limit is None else expected(enqueued, factor) >= limit:
+            return number
+        waiting[priority] = waiting.get(priority, NOTHING_AHEAD).plus(Ahead(1, tokens))
+    return len(windows)
 
 
 def learned_limit(message: str) -> int | None:

@@ -29,6 +29,7 @@ REASONS = {
     "headers_too_large": "A message may carry {count} headers of {limit} bytes together; send fewer.",
     "result_topic_not_allowed": "The header penstock-result-topic must name a configured topic.",
     "invalid_deadline": "The header penstock-deadline-seconds must be a number above 0, such as 3600 or 0.5.",
+    "invalid_priority": "The header penstock-priority must be high, normal or low.",
     "result_too_large": "The result has {size} bytes, more than {topic} takes; the provider's file keeps it.",
 }
 

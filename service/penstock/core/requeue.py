@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from penstock.core.chunk import Manifest, NewChunk, pack_chunk
 from penstock.core.identity import new_id
+from penstock.core.turn import Turn
 
 CHUNK_BYTES = 8 * 1024 * 1024
 CHUNK_REQUESTS = 5000
@@ -18,11 +19,13 @@ class Requeue:
         manifest: of any chunk of the topic; names the topic and cluster.
         attempt: failures by their own fault so far.
         tries: of any kind so far.
+        turn: what they had, and keep.
     """
 
-    def __init__(self, manifest: Manifest, attempt: int, tries: int) -> None:
+    def __init__(self, manifest: Manifest, attempt: int, tries: int, turn: Turn) -> None:
         self.attempt = attempt
         self.tries = tries
+        self.turn = turn
         self.origin = manifest
         self.clear()
 
@@ -50,6 +53,6 @@ class Requeue:
 
     def pack(self) -> NewChunk:
         """What is collected, as a chunk; begins a new one. CPU work: call it off the loop."""
-        chunk = pack_chunk(self.chunk_id, self.attempt, self.lines, self.manifest, tries=self.tries)
+        chunk = pack_chunk(self.chunk_id, self.attempt, self.lines, self.manifest, tries=self.tries, turn=self.turn)
         self.clear()
         return chunk

@@ -16,8 +16,10 @@ RESULT_TOPIC_HEADER = "penstock-result-topic"
 """On a request: the result topic that the producer picks, among the configured ones."""
 DEADLINE_HEADER = "penstock-deadline-seconds"
 """On a request: seconds from its arrival after which no new attempt starts."""
+PRIORITY_HEADER = "penstock-priority"
+"""On a request: high, normal or low; what goes first of a lane, and of a model's tokens."""
 TENANT_HEADER = "tenant"
-"""On a request: whom it is for. Comes back on the result."""
+"""On a request: whom it is for; the tenants of a lane take turns. Comes back on the result."""
 PASSED_HEADERS = frozenset(
     {"traceparent", "tracestate", "baggage", "correlation-id", "content-type", TENANT_HEADER, ORIGIN_HEADER}
 )

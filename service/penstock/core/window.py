@@ -1,17 +1,17 @@
-"""Windows: when the unsealed chunks of a lane are sealed into batches, and which prefixes each batch takes.
+"""Windows: the unsealed chunks of a lane, the limits of a batch, and how many windows an account's creates allow.
 
-Pure functions of chunk summaries, limits and the database's clock. Windows are cluster-wide: whoever holds the sealer's
-lease sees every replica's chunks.
+Windows are cluster-wide: whoever holds the sealer's lease sees every replica's chunks.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from penstock.core.lane import EMBEDDINGS, LanePolicy
 from penstock.core.token import HEADROOM
+from penstock.core.turn import USUAL, Turn
 
 
 class SealReason(StrEnum):
@@ -40,6 +40,10 @@ class Size(NamedTuple):
         """The sum."""
         return Size(*(a + b for a, b in zip(self, other, strict=True)))
 
+    def minus(self, other: "Size") -> "Size":
+        """What is left without the other."""
+        return Size(*(a - b for a, b in zip(self, other, strict=True)))
+
 
 NOTHING = Size(0, 0, 0, 0)
 
@@ -57,6 +61,11 @@ class WindowLimits:
     bytes: int
     inputs: int
     tokens: int | None
+
+    def minus(self, size: Size) -> "WindowLimits":
+        """What room is left beside a size; below 0 where there is none."""
+        tokens = None if self.tokens is None else self.tokens - size.tokens
+        return WindowLimits(self.requests - size.requests, self.bytes - size.bytes, self.inputs - size.inputs, tokens)
 
     def reached_by(self, size: Size) -> SealReason | None:
         """The limit that this size has reached: nothing more can join the window."""
@@ -82,6 +91,7 @@ class ChunkSummary(NamedTuple):
     taken: int
     left: Size
     age_seconds: float
+    turn: Turn = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +110,6 @@ class Sealed:
     parts: tuple[Part, ...]
     size: Size
     reason: SealReason
-
-
-SizesOf = Callable[[uuid.UUID], Sequence[Size]]
-"""The size of each request of a chunk; asked only for a chunk that does not fit whole."""
 
 
 PROBE_REQUESTS = 100
@@ -140,101 +146,6 @@ def tokens_of_window(enqueued_tokens_max: int | None, factor: float) -> int | No
     if enqueued_tokens_max is None:
         return None
     return max(1, int(enqueued_tokens_max / 4 / factor))
-
-
-WINDOWS_PER_SEAL = 16
-"""Windows that one transaction seals of a lane at most; the next round goes on."""
-
-
-def fill(
-    chunks: Sequence[ChunkSummary], limits: WindowLimits, sizes_of: SizesOf, windows_max: int | None = None
-) -> list[Sealed]:
-    """Cut the chunks, in order, into full windows; the last one may be partly filled and has reason AGE.
-
-    With ``windows_max`` it stops after so many full windows.
-
-    Every window takes at least one request, so that one request over a limit goes alone rather than never (S2).
-    """
-    windows: list[Sealed] = []
-    parts: list[Part] = []
-    size = NOTHING
-
-    def close(reason: SealReason) -> None:
-        nonlocal size
-        windows.append(Sealed(tuple(parts), size, reason))
-        parts.clear()
-        size = NOTHING
-
-    for chunk in chunks:
-        first, left = chunk.taken, chunk.left
-        while left.requests:
-            if len(windows) == windows_max:
-                return windows
-            over = limits.broken_by(size.plus(left))
-            if over is None:
-                parts.append(Part(chunk.id, first, left.requests))
-                size = size.plus(left)
-                break
-            requests, prefix = longest_prefix(sizes_of(chunk.id)[first : first + left.requests], size, limits)
-            if requests == 0 and parts:
-                close(over)
-                continue
-            if requests == 0:
-                requests, prefix = 1, sizes_of(chunk.id)[first]
-            parts.append(Part(chunk.id, first, requests))
-            size = size.plus(prefix)
-            first += requests
-            left = Size(*(a - b for a, b in zip(left, prefix, strict=True)))
-            if left.requests:
-                close(over)
-    if parts:
-        close(SealReason.AGE)
-    return windows
-
-
-def cut(parts: Sequence[Part], limits: WindowLimits, sizes_of: SizesOf) -> list[Sealed]:
-    """Cut what is taken already, or is to be, into batches within limits, in order."""
-    summaries = [
-        ChunkSummary(part.chunk_id, part.first, total(sizes_of(part.chunk_id)[part.first :][: part.requests]), 0.0)
-        for part in parts
-    ]
-    return fill(summaries, limits, sizes_of)
-
-
-def longest_prefix(sizes: Sequence[Size], size: Size, limits: WindowLimits) -> tuple[int, Size]:
-    """How many of these requests still fit beside ``size``, and their own size."""
-    prefix = NOTHING
-    for requests, each in enumerate(sizes):
-        more = prefix.plus(each)
-        if limits.broken_by(size.plus(more)):
-            return requests, prefix
-        prefix = more
-    return len(sizes), prefix
-
-
-def seal(
-    chunks: Sequence[ChunkSummary], limits: WindowLimits, sizes_of: SizesOf, *, age_max_seconds: float, flush: bool
-) -> list[Sealed]:
-    """The batches to seal now: every full window, and the unfinished one when it is old enough or flushed.
-
-    Args:
-        chunks: the lane's unsealed chunks, oldest first.
-        limits: the lane's limits in force.
-        sizes_of: the request sizes of a chunk that must be cut.
-        age_max_seconds: the age at which an unfinished window is sealed.
-        flush: seal the unfinished window whatever its age.
-    """
-    windows = fill(chunks, limits, sizes_of, WINDOWS_PER_SEAL)
-    if not windows or windows[-1].reason is not SealReason.AGE:
-        return windows
-    last = windows[-1]
-    members = {part.chunk_id for part in last.parts}
-    old = max(chunk.age_seconds for chunk in chunks if chunk.id in members) >= age_max_seconds
-    if full := limits.reached_by(last.size):
-        return [*windows[:-1], Sealed(last.parts, last.size, full)]
-    if old or flush:
-        return [*windows[:-1], Sealed(last.parts, last.size, SealReason.AGE if old else SealReason.FLUSH)]
-    return windows[:-1]
 
 
 def creates_allowed(used: int, waiting: int, per_hour: int, seconds_since_last: float) -> int:

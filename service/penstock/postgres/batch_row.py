@@ -10,6 +10,7 @@ from penstock.core.batch import BatchError, BatchState, Cancel, Verdict
 from penstock.core.chunk import Manifest
 from penstock.core.errors import PenstockError, Superseded
 from penstock.core.lane import LaneKey
+from penstock.core.turn import Turn
 from penstock.core.window import Part, Size
 from penstock.postgres.database import Connection, Database, Record
 from penstock.postgres.intake_store import lane_key
@@ -38,6 +39,8 @@ class BatchRow:
     """Failures by its requests' own fault so far, of each part."""
     tries: tuple[int, ...]
     """Tries of any kind so far, of each part."""
+    turns: tuple[Turn, ...]
+    """Priority and share, of each part."""
     file_id: str | None
     provider_batch_id: str | None
     provider_status: str | None
@@ -96,6 +99,7 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         parts=tuple(Part(part["chunk_id"], part["first"], part["requests"]) for part in parts),
         attempts=tuple(part["attempt"] for part in parts),
         tries=tuple(part["tries"] for part in parts),
+        turns=tuple(Turn(part["priority"], part["share"]) for part in parts),
         provider_errors=tuple(BatchError(each["code"], each["message"], each["line"]) for each in errors),
         verdict=Verdict(row["verdict_code"], row["verdict_message"]) if row["verdict_code"] else None,
     )

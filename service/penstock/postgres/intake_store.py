@@ -166,6 +166,7 @@ async def store_chunks(
             chunk.id,
             lane_id,
             chunk.topic,
+            *chunk.turn,
             chunk.attempt,
             chunk.tries,
             chunk.size.requests,
@@ -179,4 +180,4 @@ async def store_chunks(
         )
         for lane_id, chunk in chunks
     ]
-    await connection.execute("store_chunks", *columns(rows, 13), FORMAT)
+    await connection.execute("store_chunks", *columns(rows, 15), FORMAT)

@@ -7,11 +7,12 @@ from datetime import datetime
 
 from penstock.core.batch import CANCELLED, BatchState, ProviderBatch, Verdict, split_by_deadline
 from penstock.core.errors import Superseded
+from penstock.core.filling import cut
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey
 from penstock.core.quota import LEARNED_SECONDS, NOTHING_RESERVED, Reserved, Waiting, grants
 from penstock.core.token import expected
-from penstock.core.window import WindowLimits, cut
+from penstock.core.window import WindowLimits
 from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
 from penstock.postgres.database import Connection, Database, Held, columns
 from penstock.postgres.window_store import Birth, measure, read_manifests, request_sizes, split_batch

@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from penstock.core.batch import Verdict, split_by_deadline
 from penstock.core.chunk import FORMAT, Manifest, decode_manifest
 from penstock.core.errors import Superseded
+from penstock.core.filling import Sizes, SizesOf, cut
 from penstock.core.identity import new_id, slot_of
 from penstock.core.lane import LaneKey
-from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size, WindowLimits, cut
+from penstock.core.quota import Ahead
+from penstock.core.turn import Turn
+from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size, WindowLimits
 from penstock.postgres.database import Connection, Database, Held, Record, columns
 from penstock.postgres.intake_store import lane_key
 from penstock.telemetry.failpoint import failpoint
@@ -30,6 +33,8 @@ class OpenWindow:
     key: LaneKey
     size: Size
     age_seconds: float
+    priority: int
+    """The first of its requests'."""
     flush: bool
     learned_limit: int | None
     factor: float
@@ -49,7 +54,7 @@ class Birth:
     """Its parent's time when it was cut out of another batch: it keeps its place in the queue."""
 
 
-PlanOf = Callable[[Sequence[ChunkSummary], Callable[[uuid.UUID], Sequence[Size]]], list[Sealed]]
+PlanOf = Callable[[Sequence[ChunkSummary], SizesOf], list[Sealed]]
 
 
 class WindowStore:
@@ -67,6 +72,7 @@ class WindowStore:
                 lane_key(row),
                 Size(row["requests"], row["bytes"], row["tokens"], row["inputs"]),
                 row["age_seconds"],
+                row["priority"],
                 bool(row["flush"]),
                 row["learned_limit"],
                 row["factor"],
@@ -75,6 +81,16 @@ class WindowStore:
             )
             for row in await self.database.fetch("windows", FORMAT)
         ]
+
+    @failpoint("sealer.ahead")
+    async def ahead(self) -> dict[tuple[str, str], dict[int, Ahead]]:
+        """What is sealed and waits for tokens, by account and model and by priority."""
+        found: dict[tuple[str, str], dict[int, Ahead]] = {}
+        rows = await self.database.fetch("sealed_ahead")
+        for row in rows:
+            model = found.setdefault((row["account"], row["model"]), {})
+            model[row["priority"]] = Ahead(row["batches"], row["tokens"])
+        return found
 
     @failpoint("sealer.seal")
     async def seal(self, lease: Held, birth: Birth, plan: PlanOf, *, dead: bool) -> list[tuple[uuid.UUID, Sealed]]:
@@ -92,7 +108,7 @@ class WindowStore:
         async with self.database.transaction(lease) as connection:
             await connection.row("lock_lane", birth.lane_id)
             rows = await connection.fetch("unsealed_chunks", birth.lane_id, CHUNKS_PER_SEAL, FORMAT)
-            sizes: dict[uuid.UUID, list[Size]] = {}
+            sizes: dict[uuid.UUID, Sizes] = {}
             summaries = [chunk_summary(row) for row in rows]
             sealed = await planned(connection, summaries, plan, sizes)
             await take(connection, summaries, sealed, sizes)
@@ -170,11 +186,12 @@ def chunk_summary(row: Record) -> ChunkSummary:
         row["taken"],
         Size(row["requests"], row["left_bytes"], row["left_tokens"], row["left_inputs"]),
         row["age_seconds"],
+        Turn(row["priority"], row["share"]),
     )
 
 
 async def planned(
-    connection: Connection, summaries: Sequence[ChunkSummary], plan: PlanOf, sizes: dict[uuid.UUID, list[Size]]
+    connection: Connection, summaries: Sequence[ChunkSummary], plan: PlanOf, sizes: dict[uuid.UUID, Sizes]
 ) -> list[Sealed]:
     """Run the pure plan, fetching the manifest of a chunk only when the plan asks to cut it."""
     while True:
@@ -185,9 +202,9 @@ async def planned(
             sizes[chunk_id] = request_sizes(await read_manifest(connection, chunk_id))
 
 
-def request_sizes(manifest: Manifest) -> list[Size]:
+def request_sizes(manifest: Manifest) -> Sizes:
     """The size of each request of a chunk."""
-    return [Size(1, *each) for each in zip(manifest.lengths, manifest.tokens, manifest.inputs, strict=True)]
+    return Sizes(Size(1, *each) for each in zip(manifest.lengths, manifest.tokens, manifest.inputs, strict=True))
 
 
 async def read_manifest(connection: Connection, chunk_id: uuid.UUID) -> Manifest:
@@ -215,7 +232,7 @@ async def take(
     connection: Connection,
     summaries: Sequence[ChunkSummary],
     sealed: Sequence[Sealed],
-    sizes: dict[uuid.UUID, list[Size]],
+    sizes: dict[uuid.UUID, Sizes],
 ) -> None:
     """Mark what the sealed windows take of each chunk.
 
@@ -232,7 +249,7 @@ async def take(
             continue
         size = summary.left
         if count < summary.left.requests:
-            size = Size(*map(sum, zip(*sizes[summary.id][summary.taken : summary.taken + count], strict=True)))
+            size = sizes[summary.id].between(summary.taken, summary.taken + count)
         rows.append((summary.id, summary.taken, count, size.bytes, size.tokens, size.inputs))
     if rows and await connection.execute("take_chunks", *columns(rows, 6)) != len(rows):
         raise Superseded("a chunk was taken by another sealer")
@@ -262,6 +279,7 @@ async def insert_batch(
         verdict.code if verdict else None,
         verdict.message if verdict else None,
         birth.sealed_at,
+        [part.chunk_id for part in sealed.parts],
     )
     rows = [(ordinal, part.chunk_id, part.first, part.requests) for ordinal, part in enumerate(sealed.parts)]
     await connection.execute("insert_parts", batch_id, *columns(rows, 4))

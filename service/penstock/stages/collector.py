@@ -265,9 +265,10 @@ class Collector:
         """
         policy = self.lanes.policy(batch.key)
         backoff = Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
-        open_chunks: dict[tuple[bytes, int, int], Requeue] = {}
+        open_chunks: dict[tuple[object, ...], Requeue] = {}
         start = 0
-        for part, attempt, tries in zip(batch.parts, batch.attempts, batch.tries, strict=True):
+        parts = zip(batch.parts, batch.attempts, batch.tries, batch.turns, strict=True)
+        for part, attempt, tries, turn in parts:
             outcomes = decision.outcomes[start : start + part.requests]
             again = [index for index, outcome in enumerate(outcomes) if outcome in (Outcome.RETRY, Outcome.RESEND)]
             start += part.requests
@@ -278,8 +279,8 @@ class Collector:
             lines = await asyncio.to_thread(read_lines, payload, manifest)
             for index in again:
                 failed = outcomes[index] == Outcome.RETRY
-                key = (manifest.topic_id, attempt + failed, tries + 1)
-                requeue = open_chunks.setdefault(key, Requeue(manifest, attempt + failed, tries + 1))
+                history = attempt + failed, tries + 1, turn
+                requeue = open_chunks.setdefault((manifest.topic_id, *history), Requeue(manifest, *history))
                 if requeue.add(manifest, lines, part.first + index):
                     yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
             lease.touch()

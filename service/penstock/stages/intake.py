@@ -229,7 +229,7 @@ class Intake(Stage):
         for source, messages in by_source.items():
             await asyncio.to_thread(gathering.sort, source, messages)
         by_source.clear()
-        keys = list({key for key, _ in gathering.groups})
+        keys = list({kind.lane for kind in gathering.groups})
         lane_ids = await self.store.open_lanes(keys, self.rules.lanes.lanes_max)
         if len(lane_ids) < len(keys):
             lane_ids |= await self.store.open_lanes([DEAD_LETTERS], self.rules.lanes.lanes_max)
@@ -245,9 +245,10 @@ class Intake(Stage):
 
     def count(self, gathering: Gathering) -> None:
         """Metrics of a stored gathering."""
-        for (key, source), group in gathering.groups.items():
-            if not key.dead:
-                metrics.requests_received.labels(source.topic, self.lane_label(key)).inc(len(group.bodies))
+        for kind, group in gathering.groups.items():
+            if not kind.lane.dead:
+                received = metrics.requests_received.labels(kind.source.topic, self.lane_label(kind.lane))
+                received.inc(len(group.bodies))
         for (topic, code), count in gathering.rejected.items():
             metrics.messages_rejected.labels(topic, code).inc(count)
 

@@ -1,22 +1,16 @@
 """The sealer: windows are cluster-wide, so one replica at a time, by lease, seals them."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from penstock.core.filling import SizesOf, seal
 from penstock.core.lane import LaneKey, LanePolicy, Lanes
-from penstock.core.window import (
-    ChunkSummary,
-    Sealed,
-    SealReason,
-    SizesOf,
-    WindowLimits,
-    creates_allowed,
-    limits_of,
-    seal,
-)
+from penstock.core.quota import NOTHING_AHEAD, Ahead, due_ahead
+from penstock.core.window import ChunkSummary, Sealed, SealReason, WindowLimits, creates_allowed, limits_of
 from penstock.postgres.window_store import Birth, OpenWindow, WindowStore
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -80,6 +74,8 @@ class Sealer(Stage):
         self.lane_label = lane_label
         self.lease: Lease | None = None
         self.backlog_at = 0.0
+        self.ahead: dict[tuple[str, str], dict[int, Ahead]] = {}
+        self.sealed_at: dict[int, float] = {}
         self.sealed_by_age_at = dict.fromkeys(creates_per_hour, time.monotonic())
 
     async def round(self) -> float:
@@ -94,6 +90,8 @@ class Sealer(Stage):
             return ROUND_SECONDS * 4
         await self.measure_backlog()
         await self.expire(self.lease)
+        self.ahead = await self.store.ahead()
+        held = 0
         due: list[Due] = []
         aged: list[Due] = []
         for window in await self.store.windows():
@@ -103,14 +101,27 @@ class Sealer(Stage):
             limits = limits_of(policy, window.key.endpoint, window.learned_limit, window.factor, probe=window.probing)
             if window.probe_running:
                 continue
-            if window.key.dead or window.flush or limits.reached_by(window.size):
-                due.append((window, policy, limits))
-            elif window.age_seconds >= policy.age_max_seconds:
-                aged.append((window, policy, limits))
+            full = window.key.dead or window.flush or limits.reached_by(window.size)
+            if not full and window.age_seconds < policy.age_max_seconds:
+                continue
+            if not self.due_ahead(window, policy, [(window.priority, 0)]):
+                held += 1
+                continue
+            (due if full else aged).append((window, policy, limits))
+        metrics.windows_held.set(held)
+        due.sort(key=lambda each: (each[0].priority, self.sealed_at.get(each[0].lane_id, 0.0)))
         for each in [*due, *await self.affordable(aged)]:
             self.lease.progress()
             await self.seal(self.lease, *each)
         return ROUND_SECONDS
+
+    def due_ahead(self, window: OpenWindow, policy: LanePolicy, asked: Sequence[tuple[int, int]]) -> int:
+        """How many windows of a lane, each given by priority and tokens, may be sealed now; a flush seals all."""
+        if window.key.dead or window.flush:
+            return len(asked)
+        ahead = self.ahead.get((window.key.account, window.key.model), {})
+        limit = policy.enqueued_tokens_max or window.learned_limit
+        return due_ahead(asked, ahead, limit, window.factor)
 
     async def expire(self, lease: Lease) -> None:
         """Let nothing wait past its deadline, whatever its lane waits for (W6)."""
@@ -148,15 +159,28 @@ class Sealer(Stage):
         return chosen
 
     async def seal(self, lease: Lease, window: OpenWindow, policy: LanePolicy, limits: WindowLimits) -> None:
-        """Seal one lane."""
+        """Seal one lane, as far as its model may have something sealed ahead."""
+        luck = random.random()  # noqa: S311 - who goes first of equals
+        asked: list[tuple[int, int]] = []
 
         def plan(chunks: Sequence[ChunkSummary], sizes_of: SizesOf) -> list[Sealed]:
             sealed = seal(
-                chunks, limits, sizes_of, age_max_seconds=policy.age_max_seconds, flush=window.flush or window.key.dead
+                chunks,
+                limits,
+                sizes_of,
+                age_max_seconds=policy.age_max_seconds,
+                flush=window.flush or window.key.dead,
+                toss=random.Random(luck).random,  # noqa: S311 - the plan is made again with each manifest that it reads
             )
-            return sealed[:1] if window.probing else sealed
+            priorities = {each.id: each.turn.priority for each in chunks}
+            asked[:] = [(min(priorities[part.chunk_id] for part in each.parts), each.size.tokens) for each in sealed]
+            return sealed[: 1 if window.probing else self.due_ahead(window, policy, asked)]
 
         sealed = await self.store.seal(lease, Birth(window.lane_id, self.slots), plan, dead=window.key.dead)
+        self.sealed_at[window.lane_id] = time.monotonic()
+        ahead = self.ahead.setdefault((window.key.account, window.key.model), {})
+        for priority, tokens in asked[: len(sealed)]:
+            ahead[priority] = ahead.get(priority, NOTHING_AHEAD).plus(Ahead(1, tokens))
         for batch_id, each in sealed:
             label = self.lane_label(window.key)
             metrics.batches_sealed.labels(label, each.reason).inc()

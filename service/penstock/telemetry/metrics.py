@@ -47,6 +47,9 @@ creates_used = Gauge("penstock_creates_used", "Creates of the last hour.", ["acc
 window_age_stretched = Gauge(
     "penstock_window_age_stretched_seconds", "How far the oldest due window waits past its age for the create budget."
 )
+windows_held = Gauge(
+    "penstock_windows_held", "Windows that are due and wait unsealed, since enough is sealed of their model already."
+)
 actionable_work = Gauge("penstock_actionable_work", "Work that a stage could do now.", ["stage"])
 pauses = Gauge("penstock_pauses", "What operators hold paused: lanes, accounts, topics.", ["kind"])
 replica_generations = Gauge("penstock_replica_generations", "Different lane configurations among live replicas.")

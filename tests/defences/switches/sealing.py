@@ -3,23 +3,26 @@
 import dataclasses
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import zstandard
 
+import penstock.core.filling
 import penstock.core.gathering
 import penstock.core.requeue
 import penstock.postgres.collector_store
 import penstock.postgres.submitter_store
 import penstock.postgres.window_store
 import penstock.stages.collector
+import penstock.stages.sealer
 import tests.support.rows
 from penstock.core.decision import Decision
+from penstock.core.filling import fill
 from penstock.core.lane import LaneKey
 from penstock.core.quota import Reserved, Waiting, grants
-from penstock.core.window import creates_allowed
+from penstock.core.window import ChunkSummary, Sealed, creates_allowed
 from penstock.postgres.census_store import CensusStore
 from penstock.postgres.database import Database
 from penstock.postgres.janitor_store import JanitorStore
@@ -110,7 +113,7 @@ def alone_when_idle(patch: Patch) -> None:
 @defence("S3")
 def oldest_first(patch: Patch) -> None:
     """Reservations are granted youngest first."""
-    reword(patch, "batches_waiting", ("ORDER BY b.sealed_at, b.id", "ORDER BY b.sealed_at DESC, b.id DESC"))
+    reword(patch, "batches_waiting", ("b.sealed_at, b.id", "b.sealed_at DESC, b.id DESC"))
 
 
 @defence("S3")
@@ -140,6 +143,31 @@ def newest_generation(patch: Patch) -> None:
         return generation, variants
 
     patch.setattr(CensusStore, "heartbeat", alone)
+
+
+@defence("S4")
+def take_turns(patch: Patch) -> None:
+    """Windows are filled in the order in which chunks came."""
+
+    def in_order(chunks: Iterable[ChunkSummary], *given: Any) -> list[Sealed]:
+        return fill([each._replace(turn=each.turn._replace(share=0)) for each in chunks], *given)
+
+    order = "priority, row_number() OVER (PARTITION BY priority, share ORDER BY created_at, id), "
+    reword(patch, "unsealed_chunks", (order, ""))
+    patch.setattr(penstock.core.filling, "fill", in_order)
+
+
+@defence("S4")
+def priority_first(patch: Patch) -> None:
+    """What has a high priority is granted its tokens, and claimed, when its turn comes by age."""
+    reword(patch, "batches_waiting", ("b.priority, ", ""))
+    reword(patch, "claimable_batch", ("b.priority, ", ""))
+
+
+@defence("S4")
+def sealed_late(patch: Patch) -> None:
+    """Whatever is due is sealed, however much waits sealed already."""
+    patch.setattr(penstock.stages.sealer, "due_ahead", lambda windows, *_: len(windows))
 
 
 @defence("B7")

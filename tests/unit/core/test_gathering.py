@@ -13,6 +13,7 @@ from penstock.core.lane import DEAD_LETTERS, LaneKey, Lanes, parse_lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import RequestLimits
 from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.core.turn import SHARES, USUAL, Priority, Turn, share_of
 from tests.support.bad_messages import BAD, BODY_BYTES_MAX, LANES, LATER, Bad, says
 
 NOW = 1_000_000.0
@@ -56,7 +57,10 @@ def request(custom_id: str = "a", model: str = "m", url: str = CHAT.endpoint) ->
 
 
 def packed(gathered: Gathering, *closed: LaneKey) -> list[Unpacked]:
-    lanes = {key: number for number, key in enumerate(dict.fromkeys([DEAD_LETTERS, *(k for k, _ in gathered.groups)]))}
+    lanes = {
+        key: number
+        for number, key in enumerate(dict.fromkeys([DEAD_LETTERS, *(kind.lane for kind in gathered.groups)]))
+    }
     return [
         Unpacked(lane, chunk)
         for lane, chunk in gathered.pack({key: number for key, number in lanes.items() if key not in closed})
@@ -147,8 +151,39 @@ def test_models_that_are_not_configured_are_refused() -> None:
 def test_a_lane_has_the_completion_window_of_its_policy() -> None:
     gathered = gathering(parse_lanes({"lane": [{"model": "m", "completion_window": "7d", "result_topic": "slow"}]}))
     gathered.sort(SOURCE, [Record(request())])
-    assert [key.completion_window for key, _ in gathered.groups] == ["7d"]
+    assert [kind.lane.completion_window for kind in gathered.groups] == ["7d"]
     assert only(gathered).manifest.result_topics == ["slow"]
+
+
+def test_tenants_and_priorities_are_packed_apart_and_those_who_name_none_together() -> None:
+    gathered = gathering()
+    tenant, other, low = ("tenant", b"a"), ("tenant", b"b"), ("penstock-priority", b"low")
+    headers: list[list[tuple[str, bytes | None]]] = [[], [tenant], [other], [("x-a", b"")], [tenant, low], [tenant]]
+    gathered.sort(SOURCE, [Record(request(), offset, headers=each) for offset, each in enumerate(headers)])
+    chunks = {each.chunk.turn: each.manifest.offsets for each in packed(gathered)}
+    assert chunks == {
+        USUAL: [0, 3],
+        Turn(Priority.NORMAL, share_of("a")): [1, 5],
+        Turn(Priority.NORMAL, share_of("b")): [2],
+        Turn(Priority.LOW, share_of("a")): [4],
+    }
+
+
+def test_however_many_tenants_there_are_the_chunks_are_few() -> None:
+    gathered = gathering()
+    records = [Record(request(), n, headers=[("tenant", str(n).encode())]) for n in range(2000)]
+    gathered.sort(SOURCE, records)
+    assert len(packed(gathered)) == SHARES
+
+
+def test_accounts_are_lanes_of_their_own() -> None:
+    gathered = gathering(parse_lanes({"account": [{"name": "eu", "topics": ["requests"], "tenants": ["a", "\ufffd"]}]}))
+    tenants = [b"a", b"b", b"\xff", None]
+    gathered.sort(
+        SOURCE, [Record(request(), offset, headers=[("tenant", each)]) for offset, each in enumerate(tenants)]
+    )
+    assert [kind.lane.account for kind in gathered.groups] == ["eu", "account", "eu", "account"]
+    assert gathered.rejected == {}
 
 
 @pytest.mark.parametrize(("seconds", "deadline"), [(b"60", 60), (b"0.5", 0.5), (b"999999999", 48 * 3600)])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.quota import NOTHING_RESERVED, Reserved, Waiting, grants, learned_limit
+from penstock.core.quota import NOTHING_RESERVED, Ahead, Reserved, Waiting, due_ahead, grants, learned_limit
 
 WORDS = (
     "Enqueued token limit reached for gpt-4o in organization org-1. Limit: {} enqueued tokens. "
@@ -67,3 +67,24 @@ def test_a_limit_is_learned_from_the_words_of_a_refusal(number: str, limit: int)
 @pytest.mark.parametrize("message", ["", "Enqueued token limit reached.", "Limit: many enqueued tokens", "Limit: 5"])
 def test_other_words_name_no_limit(message: str) -> None:
     assert learned_limit(message) is None
+
+
+def test_windows_are_sealed_until_they_fill_the_next_load() -> None:
+    windows = [(1, 25)] * 9
+    assert due_ahead(windows, {}, 100, 1 / 1.15) == 4
+    assert due_ahead(windows, {1: Ahead(1, 80)}, 100, 1 / 1.15) == 1
+    assert due_ahead(windows, {1: Ahead(1, 100)}, 100, 1 / 1.15) == 0
+    assert due_ahead(windows, {1: Ahead(1, 50)}, 100, 2 / 1.15) == 0, "real tokens count"
+    assert due_ahead([(1, 10**9)], {}, 100, 1.0) == 1, "what is over the limit is sealed to go alone"
+
+
+def test_while_a_limit_is_not_known_two_batches_stand_ready() -> None:
+    assert due_ahead([(1, 25)] * 9, {}, None, 1.0) == 2
+    assert due_ahead([(1, 25)] * 9, {1: Ahead(1, 10**9)}, None, 1.0) == 1
+
+
+def test_what_has_a_lower_priority_is_overtaken_and_does_not_count() -> None:
+    ahead = {1: Ahead(5, 500), 2: Ahead(9, 900)}
+    assert due_ahead([(0, 25), (1, 25)], ahead, 100, 1.0) == 1
+    assert due_ahead([(0, 25), (0, 25), (0, 25)], {**ahead, 0: Ahead(1, 25)}, None, 1.0) == 1
+    assert due_ahead([(2, 25)], {2: Ahead(0, 0), 1: Ahead(4, 100)}, 100, 1.0) == 0, "what has a higher one counts"

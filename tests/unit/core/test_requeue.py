@@ -8,8 +8,10 @@ from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import WireId, parse_wire_id
 from penstock.core.requeue import Requeue
+from penstock.core.turn import Priority, Turn
 from tests.unit.core.test_chunk import manifest_of
 
+TURN = Turn(Priority.LOW, 7)
 OLD = uuid.UUID(int=1)
 BODIES = [
     b'{"model":"m","input":"\\"custom_id\\":\\"x\\""}',
@@ -30,12 +32,12 @@ def unpacked(chunk: NewChunk) -> tuple[Manifest, list[bytes]]:
 
 def test_a_request_goes_again_under_a_new_wire_id_and_is_otherwise_untouched() -> None:
     manifest, lines = stored()
-    again = Requeue(manifest, 2, 3)
+    again = Requeue(manifest, 2, 3, TURN)
     assert not again.add(manifest, lines, 2)
     assert not again.add(manifest, lines, 0)
     chunk = again.pack()
     renamed, new_lines = unpacked(chunk)
-    assert chunk.attempt == 2
+    assert (chunk.attempt, chunk.tries, chunk.turn) == (2, 3, TURN)
     assert chunk.id != OLD
     assert [parse_wire_id(json.loads(line)["custom_id"]) for line in new_lines] == [
         WireId(chunk.id, 0),
@@ -50,7 +52,7 @@ def test_a_request_goes_again_under_a_new_wire_id_and_is_otherwise_untouched() -
 
 def test_each_chunk_begins_anew() -> None:
     manifest, lines = stored()
-    again = Requeue(manifest, 0, 1)
+    again = Requeue(manifest, 0, 1, TURN)
     chunks = []
     for _ in range(2):
         again.add(manifest, lines, 1)
@@ -63,5 +65,5 @@ def test_each_chunk_begins_anew() -> None:
 def test_a_full_chunk_says_so(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
     monkeypatch.setattr(requeue, limit, value)
     manifest, lines = stored()
-    again = Requeue(manifest, 0, 1)
+    again = Requeue(manifest, 0, 1, TURN)
     assert [again.add(manifest, lines, 0), again.add(manifest, lines, 1)] == [False, True]

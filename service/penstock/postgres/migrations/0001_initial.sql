@@ -110,6 +110,9 @@ CREATE TABLE chunk (
     lane_id bigint NOT NULL,
     format smallint NOT NULL,
     topic text NOT NULL,
+    -- Whose turn it is to be sealed: 0 comes first; and the share that its tenants are hashed into.
+    priority smallint NOT NULL DEFAULT 1,
+    share smallint NOT NULL DEFAULT 0,
     -- Failures by its own fault so far; and tries of any kind, with which the wait for the next one grows.
     attempt smallint NOT NULL,
     tries smallint NOT NULL DEFAULT 0,
@@ -141,6 +144,8 @@ CREATE TABLE batch (
     state text NOT NULL DEFAULT 'sealed'
         CHECK (state IN ('sealed', 'creating', 'submitted', 'ended', 'decided', 'published', 'split')),
     slot integer NOT NULL,
+    -- The first of its chunks'.
+    priority smallint NOT NULL DEFAULT 1,
     seal_reason text NOT NULL,
     requests integer NOT NULL CHECK (requests > 0),
     bytes bigint NOT NULL,
@@ -188,7 +193,7 @@ CREATE TABLE batch (
     CHECK (next_position BETWEEN 0 AND requests)
 );
 -- What each stage polls; finished rows are in none of these.
-CREATE INDEX batch_sealed ON batch (sealed_at) WHERE state = 'sealed';
+CREATE INDEX batch_sealed ON batch (priority, sealed_at) WHERE state = 'sealed';
 CREATE INDEX batch_creating ON batch (id) WHERE state = 'creating';
 CREATE INDEX batch_watched ON batch (id) WHERE provider_open;
 CREATE INDEX batch_unpublished ON batch (slot) WHERE state IN ('ended', 'decided');

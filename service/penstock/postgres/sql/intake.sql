@@ -56,10 +56,12 @@ RETURNING id;
 -- name: store_chunks
 WITH new AS (
     SELECT * FROM unnest(
-        $1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::integer[], $7::bigint[], $8::bigint[],
-        $9::bigint[], $10::timestamptz[], $11::double precision[], $12::bytea[], $13::bytea[]
+        $1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[],
+        $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::double precision[],
+        $14::bytea[], $15::bytea[]
     ) AS new (
-        id, lane_id, topic, attempt, tries, requests, bytes, tokens, inputs, deadline_at, delay_seconds, lines, manifest
+        id, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
+        delay_seconds, lines, manifest
     )
 ),
 lines AS (
@@ -71,11 +73,11 @@ manifests AS (
     SELECT (SELECT turn FROM ring WHERE name = 'manifest'), id, manifest FROM new
 )
 INSERT INTO chunk (
-    id, format, lane_id, topic, attempt, tries, requests, left_bytes, left_tokens, left_inputs, deadline_at, not_before,
-    stored_bytes, payload_turn, manifest_turn
+    id, format, lane_id, topic, priority, share, attempt, tries, requests, left_bytes, left_tokens, left_inputs,
+    deadline_at, not_before, stored_bytes, payload_turn, manifest_turn
 )
 SELECT
-    id, $14, lane_id, topic, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
+    id, $16, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
     least(clock_timestamp() + make_interval(secs => delay_seconds), deadline_at), length(lines) + length(manifest),
     (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest')
 FROM new;

@@ -22,7 +22,7 @@ FROM batch AS b
 JOIN lane_open AS l ON l.id = b.lane_id
 WHERE b.state = 'sealed' AND l.account = $1 AND l.model = $2 AND b.not_before <= clock_timestamp() AND b.cancel IS NULL
     AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL
-ORDER BY b.sealed_at, b.id
+ORDER BY b.priority, b.sealed_at, b.id
 LIMIT 100;
 
 -- name: reserved
@@ -81,7 +81,7 @@ WHERE a.account = $1 AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp
         WHERE i.batch_id = b.id AND i.settled_at IS NULL
             AND i.looked_up_at > clock_timestamp() - make_interval(secs => $2)
     )
-ORDER BY b.sealed_at
+ORDER BY b.priority, b.sealed_at
 LIMIT 1
 FOR UPDATE OF b SKIP LOCKED;
 
@@ -99,7 +99,7 @@ JOIN lane AS l ON l.id = b.lane_id
 WHERE b.id = $1;
 
 -- name: parts_of
-SELECT p.chunk_id, p.first, p.requests, c.attempt, c.tries, c.topic
+SELECT p.chunk_id, p.first, p.requests, c.attempt, c.tries, c.topic, c.priority, c.share
 FROM part AS p JOIN chunk AS c ON c.id = p.chunk_id
 WHERE p.batch_id = $1 ORDER BY p.ordinal;
 

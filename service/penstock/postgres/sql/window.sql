@@ -4,7 +4,7 @@ SELECT
     sum(c.requests - c.taken)::bigint AS requests, sum(c.left_bytes)::bigint AS bytes,
     sum(c.left_tokens)::bigint AS tokens, sum(c.left_inputs)::bigint AS inputs,
     extract(epoch FROM clock_timestamp() - min(greatest(c.created_at, c.not_before)))::double precision AS age_seconds,
-    bool_or(c.created_at <= l.flush_requested_at) AS flush,
+    min(c.priority) AS priority, bool_or(c.created_at <= l.flush_requested_at) AS flush,
     q.learned_limit, coalesce(q.factor, 1.0) AS factor, l.probing_at IS NOT NULL AS probing,
     EXISTS (
         SELECT FROM batch AS b
@@ -18,16 +18,26 @@ WHERE c.taken < c.requests AND c.not_before <= clock_timestamp() AND c.format <=
 GROUP BY c.lane_id, l.id, l.account, l.endpoint, l.model, l.completion_window, l.flush_requested_at, l.probing_at,
     q.account, q.model;
 
+-- name: sealed_ahead
+-- Reservations are searched batch by batch (see models_waiting).
+SELECT l.account, l.model, b.priority, count(*) AS batches, sum(b.tokens)::bigint AS tokens
+FROM batch AS b
+JOIN lane_open AS l ON l.id = b.lane_id
+WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp() AND b.cancel IS NULL
+    AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL
+GROUP BY l.account, l.model, b.priority;
+
 -- name: lock_lane
 SELECT 1 FROM lane WHERE id = $1 FOR UPDATE;
 
 -- name: unsealed_chunks
+-- Of each share the oldest come first: however many chunks one has, the limit leaves some of every other.
 SELECT
-    id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at,
+    id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at, priority, share,
     extract(epoch FROM clock_timestamp() - greatest(created_at, not_before))::double precision AS age_seconds
 FROM chunk
 WHERE lane_id = $1 AND taken < requests AND not_before <= clock_timestamp() AND format <= $3
-ORDER BY created_at, id
+ORDER BY priority, row_number() OVER (PARTITION BY priority, share ORDER BY created_at, id), created_at, id
 LIMIT $2;
 
 -- name: overdue_lanes
@@ -38,7 +48,7 @@ WHERE c.taken < c.requests AND c.deadline_at <= statement_timestamp() AND c.form
 
 -- name: overdue_chunks
 SELECT
-    id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at,
+    id, taken, requests - taken AS requests, left_bytes, left_tokens, left_inputs, deadline_at, priority, share,
     0::double precision AS age_seconds
 FROM chunk
 WHERE lane_id = $1 AND taken < requests AND deadline_at <= statement_timestamp() AND format <= $3
@@ -56,12 +66,12 @@ WHERE c.id = t.id AND c.taken = t.taken;
 -- name: insert_batch
 INSERT INTO batch (
     id, lane_id, root_id, slot, seal_reason, requests, bytes, tokens, inputs, deadline_at, lines_lost,
-    state, ended_at, verdict_code, verdict_message, sealed_at
+    state, ended_at, verdict_code, verdict_message, sealed_at, priority
 )
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
     CASE WHEN $12 THEN 'ended' ELSE 'sealed' END, CASE WHEN $12 THEN clock_timestamp() END, $13, $14,
-    coalesce($15, clock_timestamp())
+    coalesce($15, clock_timestamp()), (SELECT min(priority) FROM chunk WHERE id = ANY($16::uuid[]))
 );
 
 -- name: insert_parts
