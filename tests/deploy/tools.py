@@ -64,6 +64,16 @@ KUBERNETES_MODULE = Module(
 KWOK = Module("sigs.k8s.io/kwok", "v0.8.0")
 KEDA = Module("github.com/kedacore/keda/v2", "v2.21.0")
 PROMETHEUS_OPERATOR = Module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+CLOUDNATIVE_PG = Module("github.com/cloudnative-pg/cloudnative-pg", "v1.28.0")
+EXTERNAL_SECRETS = Module("github.com/external-secrets/external-secrets", "v0.20.4")
+DEFINITIONS = (
+    (KEDA, "config/crd/bases/*.yaml"),
+    (PROMETHEUS_OPERATOR, "example/prometheus-operator-crd/*.yaml"),
+    (CLOUDNATIVE_PG, "config/crd/bases/postgresql.cnpg.io_clusters.yaml"),
+    (EXTERNAL_SECRETS, "config/crds/bases/external-secrets.io_externalsecrets.yaml"),
+)
+"""CRDs of the operators that the chart and its examples have objects for."""
+STRIMZI = Path(__file__).with_name("strimzi.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +150,13 @@ def module_folder(module: Module) -> Path:
 
 
 def copy_definitions() -> None:
-    """The CRDs of the operators that the chart has objects for, and the stages by which kwok's nodes act."""
+    """The operators' CRDs, and the stages by which kwok's nodes act."""
     crds = folder() / "crds"
     crds.mkdir(parents=True, exist_ok=True)
-    for module, place in (
-        (KEDA, "config/crd/bases"),
-        (PROMETHEUS_OPERATOR, "example/prometheus-operator-crd"),
-    ):
-        for file in sorted((module_folder(module) / place).glob("*.yaml")):
+    for module, pattern in DEFINITIONS:
+        for file in sorted(module_folder(module).glob(pattern)):
             (crds / file.name).write_bytes(file.read_bytes())
+    (crds / STRIMZI.name).write_bytes(STRIMZI.read_bytes())
     stages = module_folder(KWOK) / "kustomize" / "stage"
     found = [
         file.read_text()

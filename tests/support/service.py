@@ -201,6 +201,18 @@ class Service:
                 raise NeverCame(f"{name} was {sum_:g}, not {least:g}")
             await asyncio.sleep(POLL_SECONDS)
 
+    async def fell_to(self, name: str, most: float, timeout_seconds: float = START_SECONDS, **labels: str) -> None:
+        """Wait until a metric's sum is so low.
+
+        Raises:
+            NeverCame: it is not.
+        """
+        ends_at = time.monotonic() + timeout_seconds
+        while (sum_ := await self.metric(name, **labels)) > most:
+            if time.monotonic() > ends_at:
+                raise NeverCame(f"{name} was {sum_:g}, not {most:g}")
+            await asyncio.sleep(POLL_SECONDS)
+
     def text(self) -> str:
         """All it has printed."""
         return self.log.read_text() if self.log.exists() else ""

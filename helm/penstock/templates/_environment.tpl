@@ -147,8 +147,15 @@ http://{{ include "penstock.fullname" . }}-simulator:8080/v1
 {{- if not .Values.simulator.enabled }}
 {{- include "penstock.file" (dict "from" .Values.provider.apiKey "path" "provider/api-key") }}
 {{- end }}
+{{- end }}
+
+{{- /* The secrets of further accounts: every replica reads what the lanes file names. */ -}}
+{{- define "penstock.accounts.files" -}}
 {{- range .Values.provider.accounts }}
 {{- include "penstock.file" (dict "from" . "key" (default "api-key" .key) "path" (printf "accounts/%s/api-key" .name)) }}
+{{- if .webhookKey }}
+{{- include "penstock.file" (dict "from" . "key" .webhookKey "path" (printf "accounts/%s/webhook-secret" .name)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -178,6 +185,7 @@ http://{{ include "penstock.fullname" . }}-simulator:8080/v1
 {{- if .provider }}
 {{- include "penstock.provider.files" .root }}
 {{- end }}
+{{- include "penstock.accounts.files" .root }}
 {{- if .root.Values.webhook.enabled }}
 {{- include "penstock.file" (dict "from" .root.Values.webhook.secret "path" "webhook/secret") }}
 {{- end }}

@@ -7,11 +7,15 @@
 {{- default ($ports | uniq) .Values.networkPolicy.kafkaPorts | toJson -}}
 {{- end }}
 
-{{- /* The port of the provider's URL. */ -}}
-{{- define "penstock.provider.port" -}}
+{{- /* The ports of the provider: that of its URL, or those that are named. */ -}}
+{{- define "penstock.provider.ports" -}}
 {{- $url := urlParse .Values.provider.baseUrl -}}
 {{- $own := splitList ":" $url.host | rest -}}
-{{- ternary (first $own) (ternary "443" "80" (eq $url.scheme "https")) (gt (len $own) 0) -}}
+{{- $port := ternary 443 80 (eq $url.scheme "https") -}}
+{{- if $own -}}
+{{- $port = first $own | int -}}
+{{- end -}}
+{{- default (list $port) .Values.networkPolicy.providerPorts | toJson -}}
 {{- end }}
 
 {{- define "penstock.rule" -}}
@@ -49,7 +53,7 @@
 {{- if $root.Values.simulator.enabled }}
 {{ include "penstock.rule" (dict "ports" (list 8080) "to" (list (dict "podSelector" (dict "matchLabels" (include "penstock.selector" (dict "root" $root "component" "simulator") | fromYaml))))) }}
 {{- else }}
-{{ include "penstock.rule" (dict "ports" (list (include "penstock.provider.port" $root)) "to" $policy.provider) }}
+{{ include "penstock.rule" (dict "ports" (include "penstock.provider.ports" $root | fromJsonArray) "to" $policy.provider) }}
 {{- end }}
 {{- end }}
 {{- with $policy.extraEgress }}

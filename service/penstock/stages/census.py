@@ -18,6 +18,21 @@ log = structlog.get_logger()
 
 ROUND_SECONDS = 5.0
 GAUGES_EVERY = 3
+HOLDERS_GAUGES = (
+    metrics.queue_requests,
+    metrics.queue_bytes,
+    metrics.queue_oldest_age,
+    metrics.batches,
+    metrics.provider_batches,
+    metrics.enqueued_tokens,
+    metrics.enqueued_tokens_limit,
+    metrics.in_doubt_creates,
+    metrics.in_doubt_age,
+    metrics.actionable_work,
+    metrics.pauses,
+    metrics.account_unknown_requests,
+)
+"""What the lease's holder shows for all. Who holds it no longer shows them no longer: nobody corrects them there."""
 
 
 class Census(Stage):
@@ -65,6 +80,8 @@ class Census(Stage):
             await self.log_audit()
             if self.rounds % GAUGES_EVERY == 0:
                 await self.gauge()
+        else:
+            metrics.forget(*HOLDERS_GAUGES)
         self.rounds += 1
         return ROUND_SECONDS
 
@@ -81,16 +98,8 @@ class Census(Stage):
         """Read the cluster's state once, for every gauge of it."""
         report = await self.store.gauges()
         left_alone(report.unknown_chunks)
+        metrics.forget(*HOLDERS_GAUGES)
         self.left_behind(report.waits)
-        for gauge in (
-            metrics.queue_requests,
-            metrics.queue_bytes,
-            metrics.queue_oldest_age,
-            metrics.batches,
-            metrics.provider_batches,
-            metrics.enqueued_tokens,
-        ):
-            gauge.clear()
         ages: dict[str, float] = {}
         for wait in report.waits:
             label = self.lane_label(wait.key)
@@ -114,7 +123,6 @@ class Census(Stage):
     def left_behind(self, waits: Iterable[Wait]) -> None:
         """Report, once each time, what waits for accounts that are configured no more; older replicas know fewer."""
         unknown = without_account(waits, self.accounts) if self.newest else {}
-        metrics.account_unknown_requests.clear()
         for account, requests in unknown.items():
             metrics.account_unknown_requests.labels(account).set(requests)
             if account not in self.unknown_accounts:

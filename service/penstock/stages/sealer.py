@@ -22,6 +22,14 @@ log = structlog.get_logger()
 ROUND_SECONDS = 0.5
 BACKLOG_SECONDS = 1.0
 DEAD_LETTER_AGE_SECONDS = 1.0
+HOLDERS_GAUGES = (
+    metrics.backlog_bytes,
+    metrics.backlog_limit_bytes,
+    metrics.backlog_paused,
+    metrics.creates_used,
+    metrics.window_age_stretched,
+)
+"""What the lease's holder shows for all, and nobody else."""
 
 Due = tuple[OpenWindow, LanePolicy, WindowLimits]
 """A window that may be sealed now."""
@@ -84,9 +92,11 @@ class Sealer(Stage):
             if self.lease is not None:
                 await self.keeper.release(self.lease)
                 self.lease = None
+            metrics.forget(*HOLDERS_GAUGES)
             return ROUND_SECONDS
         self.lease = await self.keeper.standing("sealer", self.lease)
         if self.lease is None:
+            metrics.forget(*HOLDERS_GAUGES)
             return ROUND_SECONDS * 4
         await self.measure_backlog()
         await self.expire(self.lease)

@@ -129,3 +129,12 @@ stage_failures = Counter(
 loop_lag = Gauge("penstock_loop_lag_seconds", "Longest delay of the event loop in the last 10 seconds.")
 spool_bytes = Gauge("penstock_spool_bytes", "Bytes reserved in the spool folder.", ["direction"])
 build_info = Gauge("penstock_build_info", "Version and deployment.", ["version", "deployment"])
+
+
+def forget(*gauges: Gauge) -> None:
+    """Show no values of some gauges; 0 of those without labels, which cannot be left out."""
+    for gauge in gauges:
+        if gauge._labelnames:  # noqa: SLF001 - the library has no public way
+            gauge.clear()
+        else:
+            gauge.set(0)

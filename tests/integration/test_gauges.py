@@ -1,0 +1,26 @@
+"""Gauges of the whole cluster come from one replica, and from no other that once had the lease."""
+
+import signal
+
+from tests.support.bridge import Bridge
+from tests.support.request import chat
+
+LEASE_SECONDS = 2
+QUEUE = "penstock_queue_requests"
+BACKLOG = "penstock_backlog_bytes"
+
+
+async def test_who_lost_the_lease_shows_the_clusters_gauges_no_longer(bridge: Bridge) -> None:
+    bridge.lanes.write_text("[defaults]\nage_max_seconds = 600\n")
+    async with bridge.service(lease_seconds=LEASE_SECONDS) as one:
+        await bridge.produce([chat(f"{number}") for number in range(5)])
+        await one.reached(QUEUE, 5)
+        await one.reached(BACKLOG, 1)
+        async with bridge.service(lease_seconds=LEASE_SECONDS) as other:
+            one.send(signal.SIGSTOP)
+            await other.reached(QUEUE, 5)
+            await other.reached(BACKLOG, 1)
+            one.wake()
+            await one.fell_to(QUEUE, 0)
+            await one.fell_to(BACKLOG, 0)
+            assert await other.metric(QUEUE) == 5
