@@ -2,12 +2,14 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from penstock.core.lane import parse_lanes
 from tests.deploy.command import Failed, attempt, run
 from tests.deploy.image import ROOT
 from tests.deploy.rendering import GOLDEN, VALUES, helm, objects, render
@@ -137,6 +139,14 @@ def test_kube_score_finds_only_what_has_a_reason(name: str, rendered: dict[str, 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     assert run(folder() / "checkers" / "bin" / "hadolint", ROOT / "Dockerfile") == ""
+
+
+def test_the_lanes_files_are_such_as_the_service_takes(rendered: dict[str, Path]) -> None:
+    found = [each for file in rendered.values() for each in objects(file.read_text()) if each["kind"] == "ConfigMap"]
+    texts = [each["data"]["lanes.toml"] for each in found if "lanes.toml" in each["data"]]
+    assert len(texts) >= 3
+    for each in texts:
+        parse_lanes(tomllib.loads(each))
 
 
 def test_no_secret_is_in_a_rendering(rendered: dict[str, Path]) -> None:

@@ -64,7 +64,7 @@ metadata:
     {{- $hook | nindent 4 }}
     helm.sh/hook-weight: "-10"
 data:
-  lanes.toml: {{ $root.Values.lanes.toml | toJson }}
+  {{- toYaml (dict "lanes.toml" $root.Values.lanes.toml) | nindent 2 }}
 {{- end }}
 {{- if $root.Values.networkPolicy.enabled }}
 ---
