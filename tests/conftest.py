@@ -4,11 +4,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.stack import TopicFactory, fresh_database, running, topic_factory
+
+settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("penstock")  # how long an example takes says nothing on a machine that runs other tests too
 
 pytest_plugins = ["tests.defences.plugin", "tests.outcomes.plugin"]
 

@@ -211,6 +211,20 @@ async def test_a_limit_that_was_learned_is_kept_when_a_later_refusal_names_none(
         assert await reserve(pool, None) == 1
 
 
+async def test_a_refusal_under_the_limit_in_force_raises_the_estimate(database: str) -> None:
+    """Off: what seems to fit and does not is sent again and again as it was."""
+    async with migrated(database) as pool:
+        for _ in range(2):
+            await batch_of(pool, 1, tokens=40)
+        collector = CollectorStore(pool, 4)
+        await collector.learn_limit(ACCOUNT, LANE.model, 100)
+        assert [row["factor"] for row in await pool.fetch("lock_quota", ACCOUNT, LANE.model, 60.0)] == [1.0]
+        await collector.learn_limit(ACCOUNT, LANE.model, 100)
+        await collector.learn_limit(ACCOUNT, LANE.model, 90, 100)
+        assert [row["factor"] for row in await pool.fetch("lock_quota", ACCOUNT, LANE.model, 60.0)] == [1.25]
+        assert await reserve(pool, 100) == 1, "two of 40 tokens were thought to fit under 100"
+
+
 async def test_a_poll_of_a_lane_with_a_small_limit_drains_batch_by_batch(database: str) -> None:
     async with migrated(database) as pool:
         lane_id = await store(pool, chunk_of(500, tokens=250))

@@ -24,7 +24,7 @@ from penstock.core.publication import Publication
 from penstock.core.quota import Reserved, Waiting, grants
 from penstock.core.window import ChunkSummary, Part, SealReason, Size, WindowLimits, total
 
-FEW = settings(max_examples=60, stateful_step_count=30, deadline=None)
+FEW = settings(max_examples=60, stateful_step_count=30)
 RESULT_TOPIC = "results"
 
 

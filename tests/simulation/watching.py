@@ -190,6 +190,8 @@ def refused(world: World, batch: Batch) -> Verdict | None:
         case Remedy.AGAIN_SMALLER:
             limit = quota.learned_limit(error.message)
             known = world.quota(batch.lane.key.model)
+            if limit is not None and limit == (batch.lane.policy.enqueued_tokens_max or known.learned_limit):
+                known.factor = token.underestimated(known.factor)
             known.learned_limit = limit or known.learned_limit
             known.learned_at, known.probing = world.now, limit is None
             if count == 1 and limit is not None and batch.size.tokens > limit:

@@ -10,6 +10,7 @@ TOKENS_MIN = 3
 
 CALIBRATION_WEIGHT = 0.2
 CALIBRATION_RANGE = (0.05, 20.0)
+UNDERESTIMATED = 1.25
 HEADROOM = 1.15
 """Estimates are raised by this much under an enqueued-token limit."""
 
@@ -35,6 +36,14 @@ def calibrate(factor: float, estimated: int, used: int) -> float:
     low, high = CALIBRATION_RANGE
     seen = min(max(used / estimated, low), high)
     return factor + CALIBRATION_WEIGHT * (seen - factor)
+
+
+def underestimated(factor: float) -> float:
+    """The factor after a model's batches were refused for their tokens under a limit that they seemed to fit.
+
+    The provider counts more than its usage says, or our bytes were dearer than those before.
+    """
+    return min(factor * UNDERESTIMATED, CALIBRATION_RANGE[1])
 
 
 def expected(nominal: int, factor: float) -> int:

@@ -7,7 +7,7 @@ from penstock.core.batch import BatchState, Verdict
 from penstock.core.chunk import NewChunk
 from penstock.core.decision import Decision, decode_decision, encode_decision
 from penstock.core.errors import Superseded
-from penstock.core.token import calibrate
+from penstock.core.token import calibrate, underestimated
 from penstock.core.window import Part
 from penstock.postgres.batch_row import BatchRow, load_batch, lock_batch
 from penstock.postgres.database import Connection, Database, Held
@@ -99,10 +99,18 @@ class CollectorStore:
             await split_batch(connection, batch.id, birth, pieces)
 
     @failpoint("collector.learn_limit")
-    async def learn_limit(self, account: str, model: str, limit: int | None) -> None:
-        """Remember a model's enqueued-token limit; None means that it was hit but not named: probe for it."""
+    async def learn_limit(self, account: str, model: str, limit: int | None, configured: int | None = None) -> None:
+        """Remember a model's enqueued-token limit; None means that it was hit but not named: probe for it.
+
+        Where it is the limit that was in force, configured or learned, the estimate was too low, and learns.
+        """
         async with self.database.transaction() as connection:
+            earlier = await connection.row("read_quota", account, model)
             await connection.execute("learn_limit", account, model, limit)
+            in_force = configured or (earlier["learned_limit"] if earlier else None)
+            if limit is not None and limit == in_force:
+                factor = underestimated(earlier["factor"] if earlier else 1.0)
+                await connection.execute("store_factor", account, model, factor)
 
     @failpoint("collector.calibrate")
     async def calibrate(self, account: str, model: str, estimated: int, used: int) -> float:

@@ -323,7 +323,8 @@ class Collector:
                 await self.store.again(lease, batch.id, Again(delay, new_file=batch.refusals >= 1))
             case Remedy.AGAIN_SMALLER:
                 limit = learned_limit(error.message)
-                await self.store.learn_limit(batch.key.account, batch.key.model, limit)
+                configured = self.lanes.policy(batch.key).enqueued_tokens_max
+                await self.store.learn_limit(batch.key.account, batch.key.model, limit, configured)
                 if count == 1 and limit is not None and batch.size.tokens > limit:
                     return Verdict(error.code, error.message)
                 await self.store.again(lease, batch.id, Again(delay))

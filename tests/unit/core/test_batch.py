@@ -1,7 +1,7 @@
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.batch import (
@@ -149,7 +149,6 @@ def each_request(parts: tuple[Part, ...]) -> list[tuple[uuid.UUID, int]]:
 
 
 @given(part_lists())
-@settings(deadline=None)
 def test_a_position_is_found_from_its_request_and_back(parts: tuple[Part, ...]) -> None:
     places = locate(parts)
     for position, (chunk_id, index) in enumerate(each_request(parts)):
@@ -159,7 +158,6 @@ def test_a_position_is_found_from_its_request_and_back(parts: tuple[Part, ...]) 
 
 
 @given(part_lists(), st.integers(0, 70), st.integers(0, 70))
-@settings(deadline=None)
 def test_positions_cut_out_what_was_asked_in_order(parts: tuple[Part, ...], first: int, requests: int) -> None:
     assert each_request(positions(parts, first, requests)) == each_request(parts)[first : first + requests]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.chunk import (
@@ -42,7 +42,6 @@ def manifest_of(lines: list[bytes]) -> Manifest:
 
 
 @given(LINES)
-@settings(deadline=None)
 def test_what_is_packed_reads_back(lines: list[bytes]) -> None:
     manifest = manifest_of(lines)
     chunk = pack_chunk(uuid.UUID(int=1), 3, lines, manifest)

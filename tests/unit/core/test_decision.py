@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.batch import locate
@@ -78,7 +78,6 @@ def test_an_integer_longer_than_python_reads_beside_half_a_pair_is_no_reason_to_
 
 
 @given(endings())
-@settings(deadline=None)
 def test_output_error_and_missing_lines_are_disjoint_and_together_the_batch(
     ending: tuple[list[str | None], list[bytes], list[bytes]],
 ) -> None:
@@ -97,7 +96,6 @@ def test_output_error_and_missing_lines_are_disjoint_and_together_the_batch(
 
 
 @given(endings(), st.lists(st.integers(1, 400), max_size=5))
-@settings(deadline=None)
 def test_a_line_is_found_again_where_it_lies(
     ending: tuple[list[str | None], list[bytes], list[bytes]], sizes: list[int]
 ) -> None:
@@ -204,7 +202,6 @@ def test_each_kind_has_its_outcome(kind: Kind, attempt: int, expired: bool, outc
 
 
 @given(st.lists(st.tuples(st.sampled_from(Kind), st.integers(0, 9), st.booleans()), max_size=20))
-@settings(deadline=None)
 def test_every_position_is_either_answered_or_tried_again(given_: list[tuple[Kind, int, bool]]) -> None:
     decision = decide(
         bytes(kind for kind, _, _ in given_), [each for _, each, _ in given_], 4, [each for _, _, each in given_]
@@ -224,7 +221,6 @@ def test_lines_that_a_second_download_lacks_are_named() -> None:
 
 
 @given(st.binary(max_size=50), st.text(max_size=5))
-@settings(deadline=None)
 def test_a_decision_reads_back(outcomes: bytes, code: str) -> None:
     decision = Decision(FORMAT, outcomes, code, "why")
     assert decode_decision(encode_decision(decision)) == decision

@@ -2,7 +2,7 @@ import re
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.identity import (
@@ -22,7 +22,6 @@ BATCH = uuid.UUID("0123456789abcdef0123456789abcdef")
 
 
 @given(st.uuids(), st.integers(0, 50_000))
-@settings(deadline=None)
 @pytest.mark.outcome("limit-custom-id")
 def test_a_wire_id_reads_back_and_fits_every_provider(chunk_id: uuid.UUID, index: int) -> None:
     text = wire_id(chunk_id, index)
@@ -54,7 +53,6 @@ def test_what_we_did_not_write_is_no_wire_id(text: str) -> None:
 
 
 @given(st.text(max_size=70))
-@settings(deadline=None)
 def test_any_text_can_be_asked(text: str) -> None:
     parse_wire_id(text)
 

@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.jsonl import LineSplitter, one_line
@@ -18,7 +18,6 @@ def split(content: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(CONTENT, st.lists(st.integers(0, 60), max_size=8))
-@settings(deadline=None)
 def test_lines_are_the_same_wherever_blocks_end(content: bytes, cuts: list[int]) -> None:
     whole = content.split(b"\n")
     assert split(content, cuts) == (whole if whole[-1] else whole[:-1])

@@ -2,7 +2,7 @@ import json
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import UnknownFormat
@@ -12,7 +12,6 @@ BATCH, DECISION = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
 @given(st.uuids(), st.uuids(), st.integers(0, 50_000))
-@settings(deadline=None)
 def test_a_ledger_record_reads_back(batch_id: uuid.UUID, decision_id: uuid.UUID, position: int) -> None:
     record = LedgerRecord(batch_id, decision_id, position)
     assert decode_ledger(*encode_ledger(record)) == record

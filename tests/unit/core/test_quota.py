@@ -1,7 +1,7 @@
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.quota import NOTHING_RESERVED, Ahead, Reserved, Waiting, due_ahead, grants, learned_limit
@@ -48,7 +48,6 @@ def test_a_limit_that_was_hit_and_not_named_is_probed_by_one_batch_alone() -> No
 
 
 @given(st.lists(st.integers(1, 60), max_size=8), st.integers(0, 120), st.integers(1, 100))
-@settings(deadline=None)
 def test_what_is_granted_stays_within_the_limit(tokens: list[int], enqueued: int, limit: int) -> None:
     waiting = batches(*tokens)
     granted = grants(waiting, held(enqueued), limit, probing=False)

@@ -124,7 +124,7 @@ def messages(draw: st.DrawFn) -> bytes:
 
 
 @given(messages())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_fast_way_and_the_slow_way_agree(value: bytes) -> None:
     try:
         fast: Request | str = parse_request(value, LIMITS)
@@ -138,7 +138,7 @@ def test_the_fast_way_and_the_slow_way_agree(value: bytes) -> None:
 
 
 @given(messages(), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_damaged_bytes_are_never_taken_for_a_request_that_is_no_json(value: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(value) - 1))
     damaged = value[:place] + data.draw(st.binary(max_size=2)) + value[place + 1 :]

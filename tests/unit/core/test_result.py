@@ -2,7 +2,7 @@ import hashlib
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.gathering import wire_lines
@@ -49,7 +49,6 @@ def test_members_that_a_provider_leaves_out_are_null() -> None:
 
 
 @given(TEXTS, TEXTS, TEXTS)
-@settings(deadline=None)
 def test_an_error_of_ours_has_the_shape_of_the_providers(custom_id: str, code: str, message: str) -> None:
     value = error_value("cluster/t/0/1", custom_id, code, message)
     assert json.loads(value) == {

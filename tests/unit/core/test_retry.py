@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.retry import CALL, SUBMISSION, Backoff
@@ -8,7 +8,6 @@ CHANCES = st.floats(0, 1, exclude_max=True)
 
 
 @given(st.integers(-1, 10**6), CHANCES)
-@settings(deadline=None)
 def test_delays_stay_between_half_of_the_first_and_the_last(attempt: int, chance: float) -> None:
     for backoff in (CALL, SUBMISSION, Backoff(60.0, 3600.0)):
         delay = backoff.delay_seconds(attempt, chance)
@@ -16,7 +15,6 @@ def test_delays_stay_between_half_of_the_first_and_the_last(attempt: int, chance
 
 
 @given(st.integers(1, 40), CHANCES)
-@settings(deadline=None)
 def test_delays_never_shrink_with_more_failures(attempt: int, chance: float) -> None:
     assert SUBMISSION.delay_seconds(attempt, chance) <= SUBMISSION.delay_seconds(attempt + 1, chance)
 

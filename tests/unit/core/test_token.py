@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.token import CALIBRATION_RANGE, HEADROOM, TOKENS_MIN, calibrate, estimate, expected
@@ -9,7 +9,6 @@ def test_an_estimate_is_a_token_for_four_bytes_and_never_nothing() -> None:
 
 
 @given(st.floats(*CALIBRATION_RANGE), st.integers(-1, 10**9), st.integers(-1, 10**9))
-@settings(deadline=None)
 def test_a_factor_stays_inside_its_range_whatever_is_reported(factor: float, estimated: int, used: int) -> None:
     low, high = CALIBRATION_RANGE
     assert low <= calibrate(factor, estimated, used) <= high

@@ -20,6 +20,9 @@ ON CONFLICT (account, model) DO UPDATE
 SET learned_limit = coalesce(excluded.learned_limit, quota.learned_limit), learned_at = excluded.learned_at,
     probing = excluded.probing;
 
+-- name: read_quota
+SELECT learned_limit, factor FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
+
 -- name: stop_probing
 UPDATE quota SET probing = false WHERE account = $1 AND model = $2 AND probing;
 
