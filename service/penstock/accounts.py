@@ -11,7 +11,7 @@ from penstock.core.errors import ConfigurationError
 from penstock.core.lane import Lanes
 from penstock.settings import ProviderSettings, Settings, WebhookSettings
 
-OWN = ("api_key_file", "organization", "project")
+OWN = ("api_key_file", "organization", "project", "usd_per_day_max")
 SHARED = ("base_url", "timeout_seconds", "creates_per_hour", "file_expires_seconds")
 """What an account has as the settings have it, where its table says nothing else."""
 WEBHOOK = "webhook_secret_file"

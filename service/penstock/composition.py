@@ -202,6 +202,11 @@ class Composition:
             self.lanes,
             slots=self.settings.publisher.slots,
             creates_per_hour={name: each.provider.creates_per_hour for name, each in self.accounts.items()},
+            usd_per_day={
+                name: each.provider.usd_per_day_max
+                for name, each in self.accounts.items()
+                if each.provider.usd_per_day_max is not None
+            },
             backlog_limits={
                 topic: self.lanes.backlogs.get(topic, limit) for topic in self.settings.kafka.request_topics
             },

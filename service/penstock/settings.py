@@ -122,6 +122,9 @@ class ProviderSettings(Section):
     project: str | None = Field(None, description="Project id, when the key has several.")
     timeout_seconds: float = Field(120.0, gt=0, description="Of one call; uploads and downloads per read.")
     creates_per_hour: int = Field(2000, ge=1, description="Batches that the account may create in an hour.")
+    usd_per_day_max: float | None = Field(
+        None, gt=0, description="US dollars that the account may spend on a day of UTC; past it nothing more is sealed."
+    )
     file_expires_seconds: int = Field(
         7 * 86400, ge=3600, le=2592000, description="Provider files expire by themselves after this."
     )

@@ -92,6 +92,7 @@ async def test_what_waits_in_a_halted_lane_is_answered_past_its_deadline(databas
             lanes,
             slots=SLOTS,
             creates_per_hour={ACCOUNT: 2000},
+            usd_per_day={},
             backlog_limits={},
             lane_label=lambda _: label,
         )

@@ -67,6 +67,7 @@ async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_li
                     AT_ONCE,
                     slots=SLOTS,
                     creates_per_hour={ACCOUNT: 2000},
+                    usd_per_day={},
                     backlog_limits={},
                     lane_label=lambda _: "other",
                 )

@@ -179,7 +179,7 @@ class Service:
         async with asyncio.timeout(timeout_seconds):
             return await self.process.wait()
 
-    async def metric(self, name: str, **labels: str) -> float:
+    async def metric(self, name: str, /, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
         text = await asyncio.to_thread(self.get, "/metrics")
         return sum(
@@ -189,7 +189,7 @@ class Service:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
-    async def reached(self, name: str, least: float, timeout_seconds: float = START_SECONDS, **labels: str) -> None:
+    async def reached(self, name: str, least: float, /, timeout_seconds: float = START_SECONDS, **labels: str) -> None:
         """Wait until a metric's sum is so high.
 
         Raises:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from penstock.cli.finding import Finding, Level
 from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, Lanes
+from penstock.core.price import bill
 from penstock.settings import PREFIX, ProviderSettings, Settings
 from penstock.stages.lease import STALL_FACTOR
 
@@ -30,6 +31,15 @@ def own_misfits(settings: Settings, lanes: Lanes, accounts: Sequence[ProviderSet
     output = max(policy.inputs_max for policy in policies) * EMBEDDING_BYTES
     if takes_embeddings(lanes) and settings.spool.download_bytes_max < output:
         yield spool("download", settings.spool.download_bytes_max, "an output of embeddings", output)
+    for rule in lanes.rules:
+        limited = rule.values.get("usd_per_day_max") or lanes.defaults.usd_per_day_max
+        if limited is not None and rule.model is not None and bill(rule.model, 1000, 0, 1000) is None:
+            yield Finding(
+                "lanes",
+                Level.PROBLEM,
+                f"model {rule.model!r} has a limit of US dollars a day and no known price: it would not be held",
+                "leave usd_per_day_max out for it",
+            )
 
 
 def account_misfits(settings: Settings, lanes: Lanes, account: ProviderSettings) -> Iterator[Finding]:

@@ -72,6 +72,8 @@ class LanePolicy:
     """Past it no new attempt starts; the answer then is the error `deadline_exceeded`. A header may shorten it."""
     enqueued_tokens_max: int | None = None
     """The provider's enqueued-token limit of the model; left out, it is learned from the first failure."""
+    usd_per_day_max: float | None = None
+    """What one lane may spend on a day of UTC, in US dollars; past it nothing more of it is sealed until the next."""
     result_topic: str = ""
     """Where results go; empty means the deployment's result topic."""
 
@@ -118,6 +120,12 @@ class Lanes:
     def account(self, topic: str, tenant: str, endpoint: str, model: str) -> str | None:
         """The account that a request goes to; None is that of the settings."""
         return next((each.name for each in self.accounts if each.takes(topic, tenant, endpoint, model)), None)
+
+    @property
+    def limits_spending(self) -> bool:
+        """Whether any lane has a limit of dollars a day."""
+        rules = any("usd_per_day_max" in rule.values for rule in self.rules)
+        return rules or self.defaults.usd_per_day_max is not None
 
     def policy(self, key: LaneKey) -> LanePolicy:
         """The policy in force for a lane."""
@@ -204,7 +212,7 @@ def _values(where: str, table: object) -> dict[str, object]:
         if not text:
             if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ConfigurationError(f"lanes file: {where}.{name} must be above 0")
-            if not name.endswith("_seconds") and not isinstance(value, int):
+            if not name.endswith("_seconds") and not name.startswith("usd_") and not isinstance(value, int):
                 raise ConfigurationError(f"lanes file: {where}.{name} must be a whole number")
             if value > CEILINGS.get(name, value):
                 raise ConfigurationError(f"lanes file: {where}.{name} must be at most {CEILINGS[name]}")

@@ -13,6 +13,7 @@ from penstock.core.filling import Sizes, SizesOf, cut
 from penstock.core.identity import new_id, slot_of
 from penstock.core.lane import LaneKey
 from penstock.core.quota import Ahead
+from penstock.core.spending import Spent
 from penstock.core.turn import Turn
 from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size, WindowLimits
 from penstock.postgres.database import Connection, Database, Held, Record, columns
@@ -160,6 +161,13 @@ class WindowStore:
         """Creates of the account's last hour, and batches sealed that are not created yet."""
         (row,) = await self.database.fetch("creates_pace", account)
         return row["used"], row["waiting"]
+
+    @failpoint("sealer.spending")
+    async def spending(self) -> list[Spent]:
+        """What each lane has spent today and yesterday (UTC), and what it has under way."""
+        figures = ("today_usd", "open_tokens", "priced_usd", "priced_tokens")
+        rows = await self.database.fetch("spending")
+        return [Spent(lane_key(row), *(row[name] for name in figures)) for row in rows]
 
     @failpoint("sealer.record_backlog")
     async def record_backlog(self, limits: Mapping[str, int]) -> dict[str, tuple[int, bool]]:

@@ -4,12 +4,14 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
 from penstock.core.filling import SizesOf, seal
 from penstock.core.lane import LaneKey, LanePolicy, Lanes
 from penstock.core.quota import NOTHING_AHEAD, Ahead, due_ahead
+from penstock.core.spending import Spending, affordable
 from penstock.core.window import ChunkSummary, Sealed, SealReason, WindowLimits, creates_allowed, limits_of
 from penstock.postgres.window_store import Birth, OpenWindow, WindowStore
 from penstock.stages.census import Census
@@ -52,6 +54,7 @@ class Sealer(Stage):
         lanes: limits.
         slots: of the publisher, for new batches.
         creates_per_hour: by account; windows of other accounts are left alone.
+        usd_per_day: what an account may spend, where it has a limit.
         backlog_limits: bytes, by request topic.
         lane_label: a lane's name in metrics.
     """
@@ -68,6 +71,7 @@ class Sealer(Stage):
         *,
         slots: int,
         creates_per_hour: Mapping[str, int],
+        usd_per_day: Mapping[str, float],
         backlog_limits: Mapping[str, int],
         lane_label: Callable[[LaneKey], str],
     ) -> None:
@@ -78,6 +82,9 @@ class Sealer(Stage):
         self.lanes = lanes
         self.slots = slots
         self.creates_per_hour = creates_per_hour
+        self.usd_per_day = usd_per_day
+        self.spending: Spending | None = None
+        self.stopped: set[tuple[str, str]] = set()
         self.backlog_limits = backlog_limits
         self.lane_label = lane_label
         self.lease: Lease | None = None
@@ -100,6 +107,7 @@ class Sealer(Stage):
             return ROUND_SECONDS * 4
         await self.measure_backlog()
         await self.expire(self.lease)
+        await self.measure_spending()
         self.ahead = await self.store.ahead()
         held = 0
         due: list[Due] = []
@@ -108,8 +116,8 @@ class Sealer(Stage):
             if not window.key.dead and window.key.account not in self.creates_per_hour:
                 continue  # what is left of an account that is configured no more waits for it
             policy = self.policy(window.key)
-            limits = limits_of(policy, window.key.endpoint, window.learned_limit, window.factor, probe=window.probing)
-            if window.probe_running:
+            limits = self.limits_now(window, policy)
+            if limits is None:
                 continue
             full = window.key.dead or window.flush or limits.reached_by(window.size)
             if not full and window.age_seconds < policy.age_max_seconds:
@@ -184,13 +192,12 @@ class Sealer(Stage):
             )
             priorities = {each.id: each.turn.priority for each in chunks}
             asked[:] = [(min(priorities[part.chunk_id] for part in each.parts), each.size.tokens) for each in sealed]
-            return sealed[: 1 if window.probing else self.due_ahead(window, policy, asked)]
+            paid = affordable(self.tokens_left(window, policy), [tokens for _, tokens in asked])
+            return sealed[: 1 if window.probing else self.due_ahead(window, policy, asked)][:paid]
 
         sealed = await self.store.seal(lease, Birth(window.lane_id, self.slots), plan, dead=window.key.dead)
         self.sealed_at[window.lane_id] = time.monotonic()
-        ahead = self.ahead.setdefault((window.key.account, window.key.model), {})
-        for priority, tokens in asked[: len(sealed)]:
-            ahead[priority] = ahead.get(priority, NOTHING_AHEAD).plus(Ahead(1, tokens))
+        self.count_sealed(window.key, asked[: len(sealed)])
         for batch_id, each in sealed:
             label = self.lane_label(window.key)
             metrics.batches_sealed.labels(label, each.reason).inc()
@@ -199,6 +206,48 @@ class Sealer(Stage):
         if sealed:
             metrics.phase_seconds.labels("window").observe(max(0.0, window.age_seconds))
             self.progressed()
+
+    def count_sealed(self, key: LaneKey, sealed: Sequence[tuple[int, int]]) -> None:
+        """Count what this round has sealed, by priority and tokens, against what may be sealed ahead and spent."""
+        ahead = self.ahead.setdefault((key.account, key.model), {})
+        for priority, tokens in sealed:
+            ahead[priority] = ahead.get(priority, NOTHING_AHEAD).plus(Ahead(1, tokens))
+        if self.spending is not None:
+            self.spending.sealed(key, sum(tokens for _, tokens in sealed))
+
+    def limits_now(self, window: OpenWindow, policy: LanePolicy) -> WindowLimits | None:
+        """The limits of a lane's next window; None while a probe is under way or today's money is spent."""
+        if window.probe_running:
+            return None
+        limits = limits_of(policy, window.key.endpoint, window.learned_limit, window.factor, probe=window.probing)
+        tokens = self.tokens_left(window, policy)
+        if tokens is None:
+            return limits
+        return replace(limits, tokens=min(tokens, limits.tokens or tokens)) if tokens > 0 else None
+
+    def tokens_left(self, window: OpenWindow, policy: LanePolicy) -> int | None:
+        """How many tokens of a lane today's money still buys; None: as many as there are."""
+        if self.spending is None or window.key.dead:
+            return None
+        return self.spending.tokens_left(window.key, policy.usd_per_day_max)
+
+    async def measure_spending(self) -> None:
+        """Hold what was spent today against the limits, where there are any."""
+        if not self.usd_per_day and not self.lanes.limits_spending:
+            return
+        self.spending = Spending(await self.store.spending(), self.usd_per_day)
+        stopped = set()
+        for kind, name, spent_usd, limit_usd in self.spending.against(self.lanes):
+            metrics.spending_usd.labels(kind, name).set(spent_usd)
+            metrics.spending_limit_usd.labels(kind, name).set(limit_usd)
+            metrics.spending_stopped.labels(kind, name).set(spent_usd >= limit_usd)
+            if spent_usd >= limit_usd:
+                stopped.add((kind, name))
+        for kind, name in stopped - self.stopped:
+            log.error("spending.stopped", kind=kind, name=name, mend="it goes on at 00:00 UTC, or with a higher limit")
+        for kind, name in self.stopped - stopped:
+            log.info("spending.resumed", kind=kind, name=name)
+        self.stopped = stopped
 
     async def measure_backlog(self) -> None:
         """About once a second: how much each request topic holds in Postgres, and whether its intake pauses."""

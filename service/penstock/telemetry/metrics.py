@@ -82,6 +82,15 @@ orphans_removed = Counter(
 tokens_used = Counter("penstock_tokens_used_total", "Tokens billed by the provider.", ["lane", "direction"])
 cost_usd = Counter("penstock_cost_usd_total", "Cost of ended batches at batch prices.", ["lane"])
 saving_usd = Counter("penstock_saving_usd_total", "What the same tokens cost more at synchronous prices.", ["lane"])
+spending_usd = Gauge(
+    "penstock_spending_usd",
+    "Spent today (UTC) by an account or lane that has a limit, what is under way included.",
+    ["kind", "name"],
+)
+spending_limit_usd = Gauge("penstock_spending_limit_usd", "What may be spent on a day.", ["kind", "name"])
+spending_stopped = Gauge(
+    "penstock_spending_stopped", "1 while nothing more is sealed of an account or lane today.", ["kind", "name"]
+)
 tokens_unpriced = Counter("penstock_tokens_unpriced_total", "Tokens of models without a known batch price.")
 
 # Provider, Kafka, Postgres

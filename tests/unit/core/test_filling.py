@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.filling import TURNS, WINDOWS_PER_SEAL, Sizes, fill, part_of, seal
@@ -82,7 +82,6 @@ def members(windows: Sequence[Sealed]) -> list[tuple[uuid.UUID, int]]:
 
 
 @given(lanes(), st.randoms())
-@settings(deadline=None)
 def test_every_request_is_in_exactly_one_window_and_those_of_a_share_in_order(
     lane: Lane, chance: random.Random
 ) -> None:
@@ -95,13 +94,11 @@ def test_every_request_is_in_exactly_one_window_and_those_of_a_share_in_order(
 
 
 @given(lanes(shares=1, priorities=1))
-@settings(deadline=None)
 def test_where_all_are_alike_the_order_is_that_of_the_chunks(lane: Lane) -> None:
     assert members(lane.fill()) == lane.waiting()
 
 
 @given(lanes(), st.randoms())
-@settings(deadline=None)
 @pytest.mark.outcome("limit-requests", "limit-bytes", "limit-inputs")
 def test_no_window_is_over_a_limit_but_a_single_request_alone(lane: Lane, chance: random.Random) -> None:
     for window in lane.fill(chance.random):
@@ -110,7 +107,6 @@ def test_no_window_is_over_a_limit_but_a_single_request_alone(lane: Lane, chance
 
 
 @given(lanes(), st.randoms())
-@settings(deadline=None)
 def test_a_window_that_is_closed_by_a_limit_has_no_room_for_whoever_is_next(lane: Lane, chance: random.Random) -> None:
     windows = lane.fill(chance.random)
     for number, window in enumerate(windows[:-1]):
@@ -123,7 +119,6 @@ def test_a_window_that_is_closed_by_a_limit_has_no_room_for_whoever_is_next(lane
 
 
 @given(lanes(), st.randoms())
-@settings(deadline=None)
 def test_nothing_goes_before_what_has_a_higher_priority(lane: Lane, chance: random.Random) -> None:
     windows = lane.fill(chance.random)
     for earlier, later in pairwise(windows):
@@ -132,7 +127,6 @@ def test_nothing_goes_before_what_has_a_higher_priority(lane: Lane, chance: rand
 
 
 @given(lanes(priorities=1), st.randoms())
-@settings(deadline=None)
 def test_no_share_has_more_of_a_window_than_one_that_waits_but_for_its_last_turn(
     lane: Lane, chance: random.Random
 ) -> None:
@@ -193,7 +187,6 @@ def test_dealing_a_full_window_between_many_takes_a_moment() -> None:
 
 
 @given(lanes(), st.floats(0, 100), st.booleans())
-@settings(deadline=None)
 def test_only_the_unfinished_window_waits(lane: Lane, age_max_seconds: float, flush: bool) -> None:
     chunks, sizes, limits = lane
     filled = fill(chunks, limits, sizes.__getitem__)
