@@ -46,9 +46,11 @@ class RedriveStore:
     async def settle(self, redrive_id: uuid.UUID, target: str, *, sent: bool) -> None:
         """Remember that a transaction was committed, or forget it when it was not."""
         async with self.database.transaction() as connection:
-            count = await connection.value("settle_redrive" if sent else "delete_redrive", redrive_id)
-            if sent:
-                await note(connection, "redrive", target, dead_letters=count, transaction=redrive_id.hex)
+            if not sent:
+                await connection.execute("delete_redrive", redrive_id)
+                return
+            count = await connection.value("settle_redrive", redrive_id)
+            await note(connection, "redrive", target, dead_letters=count, transaction=redrive_id.hex)
 
     async def forget(self, topic_id: uuid.UUID, partition: int, first: int) -> None:
         """Forget what the dead-letter topic itself has forgotten: all before its first offset."""

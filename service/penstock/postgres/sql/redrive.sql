@@ -11,7 +11,7 @@ INSERT INTO redrive (id, topic_id, partition, offsets, ends) VALUES ($1, $2, $3,
 UPDATE redrive SET sent_at = clock_timestamp() WHERE id = $1 AND sent_at IS NULL RETURNING cardinality(offsets);
 
 -- name: delete_redrive
-DELETE FROM redrive WHERE id = $1 AND sent_at IS NULL RETURNING cardinality(offsets);
+DELETE FROM redrive WHERE id = $1 AND sent_at IS NULL;
 
 -- name: forget_redrives
 DELETE FROM redrive

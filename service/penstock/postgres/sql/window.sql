@@ -106,17 +106,20 @@ SET stored_bytes = excluded.stored_bytes, paused = excluded.paused, measured_at 
 RETURNING topic, stored_bytes, paused;
 
 -- name: spending
-SELECT
-    l.account, l.endpoint, l.model, l.completion_window,
-    coalesce(sum(b.cost_usd) FILTER (WHERE b.sealed_at >= d.start), 0)::double precision AS today_usd,
-    coalesce(sum(b.tokens) FILTER (
-        WHERE b.sealed_at >= d.start AND b.cost_usd IS NULL AND b.verdict_code IS NULL
-    ), 0)::bigint AS open_tokens,
-    coalesce(sum(b.cost_usd), 0)::double precision AS priced_usd,
-    coalesce(sum(b.tokens) FILTER (WHERE b.cost_usd IS NOT NULL), 0)::bigint AS priced_tokens
-FROM batch AS b
-JOIN lane AS l ON l.id = b.lane_id
-CROSS JOIN (SELECT date_trunc('day', statement_timestamp(), 'UTC') AS start) AS d
-WHERE b.sealed_at >= date_trunc('day', statement_timestamp(), 'UTC') - interval '1 day'
-    AND b.state <> 'split' AND l.account <> ''
-GROUP BY l.id;
+SELECT l.account, l.endpoint, l.model, l.completion_window, s.today_usd, s.open_tokens, s.priced_usd, s.priced_tokens
+FROM (
+    SELECT
+        b.lane_id,
+        coalesce(sum(b.cost_usd) FILTER (WHERE b.sealed_at >= d.start), 0)::double precision AS today_usd,
+        coalesce(sum(b.tokens) FILTER (
+            WHERE b.sealed_at >= d.start AND b.cost_usd IS NULL AND b.verdict_code IS NULL
+        ), 0)::bigint AS open_tokens,
+        coalesce(sum(b.cost_usd), 0)::double precision AS priced_usd,
+        coalesce(sum(b.tokens) FILTER (WHERE b.cost_usd IS NOT NULL), 0)::bigint AS priced_tokens
+    FROM batch AS b
+    CROSS JOIN (SELECT date_trunc('day', statement_timestamp(), 'UTC') AS start) AS d
+    WHERE b.sealed_at >= date_trunc('day', statement_timestamp(), 'UTC') - interval '1 day' AND b.state <> 'split'
+    GROUP BY b.lane_id
+) AS s
+JOIN lane AS l ON l.id = s.lane_id
+WHERE l.account <> '';
