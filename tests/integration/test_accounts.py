@@ -205,20 +205,25 @@ async def test_what_is_in_flight_at_an_account_that_is_configured_no_more_is_rep
                 return bool(await bridge.sql("SELECT FROM batch WHERE state = 'submitted'"))
 
             await until(running)
+        async with bridge.service(stages="intake") as intake:
+            await bridge.produce(chats("stored", 2), headers=OTHERS)
+            await intake.reached("penstock_requests_received_total", 2)
         bridge.lanes.write_text(f"{LANES}{LIMITS}".replace('account = "other"', ""))
         async with bridge.service() as service:
             said = await service.logged("account.unknown")
-            assert (said["account"], said["requests"], said["level"]) == ("other", 3, "error")
-            assert await service.metric("penstock_account_unknown_requests", account="other") == 3
+            assert (said["account"], said["requests"], said["level"]) == ("other", 5, "error")
+            assert await service.metric("penstock_account_unknown_requests", account="other") == 5
             await Conversation(bridge, service).ask(chats("flowing", 3), headers=OTHERS)
             status = await penstock(bridge.environment(), "status", "--output", "json")
             assert [each["name"] for each in status.json["halts"]] == ["other"]
             checked = await penstock(bridge.environment(), "check", "--output", "json")
             assert not checked.json["passed"]
+            assert len(await bridge.sql("SELECT FROM batch WHERE state = 'submitted'")) == 1
+            assert len(await bridge.sql("SELECT FROM chunk WHERE taken = 0")) == 1
         bridge.lanes.write_text(with_it)
         async with bridge.service() as service:
             talk = Conversation(bridge, service)
-            await talk.answers([f"running-{number}" for number in range(3)])
+            await talk.answers([*(f"running-{number}" for number in range(3)), "stored-0", "stored-1"])
             assert not service.logs("account.unknown")
             await talk.check()
 

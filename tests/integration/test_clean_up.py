@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +175,18 @@ async def test_a_clean_up_that_was_interrupted_is_done_again(account: Account) -
     assert (await account.row(batch_id))["files_removed_at"] is None
     await stage.remove_files(lease, ACCOUNT)
     assert (await account.row(batch_id))["files_removed_at"] is not None, "the clean-up goes on for ever"
+
+
+async def test_files_that_nobody_could_delete_are_forgotten_once_the_provider_has_let_them_expire(
+    account: Account,
+) -> None:
+    """As of an account that is configured no more: its rows go with their history."""
+    batch_id, younger = [await published(account, "file-gone") for _ in range(2)]
+    now = datetime.now(UTC)
+    for each, age in ((batch_id, timedelta(days=32)), (younger, timedelta(days=30))):
+        await account.set(each, published_at=now - age, sealed_at=now - age, ledger_cleared_at=now)
+    _, lease = await janitor(account)
+    await JanitorStore(account.pool).sweep(lease, 86_400)
+    async with account.pool.pool.acquire() as connection:
+        assert [row["id"] for row in await connection.fetch("SELECT id FROM batch")] == [younger]
+    assert (await account.row(younger))["files_removed_at"] is None

@@ -196,7 +196,7 @@ def not_before(patch: Patch) -> None:
 def deadline_at_create(patch: Patch) -> None:
     """A batch is claimed, and its create announced, whatever its deadline (either alone suffices)."""
     reword(patch, "claimable_batch", (" AND b.deadline_at > clock_timestamp()", ""))
-    reword(patch, "in_time", ("deadline_at > clock_timestamp()", "true"))
+    reword(patch, "may_start", ("b.deadline_at > clock_timestamp()", "true"))
 
 
 @defence("W6")

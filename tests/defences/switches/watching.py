@@ -43,13 +43,14 @@ def reconciliation(patch: Patch) -> None:
 
 @defence("W2", 13)
 def whole_download(patch: Patch) -> None:
-    """Any download is believed, however long it is."""
+    """Any download is believed, however long it is and whatever lines it has (either alone suffices)."""
     download = Collector.download
 
     async def believe(self: Collector, *given: Any) -> None:
         with suppress(ProviderUnavailable):
             await download(self, *given)
 
+    patch.setattr(Collector, "doubt", lambda *_: None)
     patch.setattr(Collector, "download", believe)
 
 

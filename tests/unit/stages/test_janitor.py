@@ -157,6 +157,32 @@ async def test_a_scan_that_failed_is_made_again_in_the_next_round_and_one_that_d
     assert store.done.count("duplicates") == 1
 
 
+class Silent(FakeClient):
+    """An account whose provider lets everybody wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+
+    async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
+        await self.answers.wait()
+        raise ProviderRefused("batches.list", "")
+
+
+async def test_an_account_that_does_not_answer_keeps_no_others_clean_up_waiting_and_is_looked_at_again() -> None:
+    silent, other = Silent(), FakeClient()
+    janitor = janitor_of(FakeStore(), silent)
+    janitor.clients = {"silent": silent, "other": other}
+    round_ = asyncio.create_task(janitor.guarded_round())
+    async with asyncio.timeout(5):
+        while not other.cancelled:
+            await asyncio.sleep(0)
+    assert not round_.done()
+    silent.answers.set()
+    await round_
+    assert list(janitor.scanned_at) == ["other"]
+
+
 async def test_a_duplicate_is_counted_once_and_one_that_refuses_keeps_no_other() -> None:
     client, before = FakeClient(), counted()
     janitor = janitor_of(FakeStore(), client)
