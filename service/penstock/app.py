@@ -164,6 +164,8 @@ class Service:
         halted = [account for account in self.accounts if metrics.account_halted.labels(account)._value.get()]  # noqa: SLF001 - no public read
         away = [account for account in self.accounts if metrics.provider_away.labels(account)._value.get()]  # noqa: SLF001 - no public read
         found = {f"account {account}": "it does not answer" for account in away}
+        if metrics.data_lost._value.get():  # noqa: SLF001 - no public read
+            found["postgres"] = "it lost data: penstock resume restored"
         return found | {f"account {account}": "it is refused" for account in halted}
 
 

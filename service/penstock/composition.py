@@ -11,8 +11,10 @@ from penstock.accounts import Account
 from penstock.core.errors import ConfigurationError
 from penstock.core.gathering import Rules
 from penstock.core.lane import LaneKey, Lanes
+from penstock.core.ledger import disagreement
 from penstock.core.request import RequestLimits
 from penstock.http.webhook import PATH, Receiver, webhook_application
+from penstock.kafka.ledger import read_every_slot
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.batch_row import ChunkReader
@@ -138,7 +140,20 @@ class Composition:
             lanes=self.lanes,
             accounts=self.accounts.keys(),
             lane_label=self.lane_label,
+            data_lost=self.data_lost,
         )
+
+    async def data_lost(self) -> str | None:
+        """Why Postgres must have lost data, by the whole ledger's word (P6); None when it need not have."""
+        kafka = self.settings.kafka
+        reason = None
+        for _look in range(2):  # what was taken out of both between two looks proves nothing
+            ledger = await read_every_slot(kafka, kafka.ledger_topic, f"penstock-{self.replica.hex[:8]}")
+            known, _ = await PublisherStore(self.database).known(None, ledger)
+            reason = disagreement(ledger, {batch_id: row.decision_id for batch_id, row in known.items()})
+            if reason is None:
+                break
+        return reason
 
     def stages(self, names: frozenset[str]) -> list[Stage]:
         """The stages of these names (see `makers`), and those that run in every process."""
@@ -232,6 +247,7 @@ class Composition:
             self.reader,
             self.clients.of(account),
             self.keeper,
+            self.census,
             self.spool,
             deployment=self.settings.deployment,
             lane_label=self.lane_label,
@@ -283,7 +299,9 @@ class Composition:
             collector,
             self.bound.record_bytes_max,
         )
-        return Publisher(self.drain, self.keeper, tools, deployment=settings.deployment, replica=self.replica)
+        return Publisher(
+            self.drain, self.keeper, self.census, tools, deployment=settings.deployment, replica=self.replica
+        )
 
     def janitor(self) -> Janitor:
         """What is over, removed."""

@@ -36,10 +36,15 @@ async def halted_or_published(bridge: Bridge, service: Service, before: int) -> 
 
     async def acted() -> bool:
         more = len(bridge.reader.received[bridge.result_topic]) > before
-        return bool(service.logs("slot.halted") or service.logs("batch.published")) or more
+        return bool(halts(service) or service.logs("batch.published")) or more
 
     await until(acted)
-    return bool(service.logs("slot.halted"))
+    return bool(halts(service))
+
+
+def halts(service: Service) -> list[dict[str, Any]]:
+    """That a slot halted, or all of them, since Postgres lost data."""
+    return [*service.logs("slot.halted"), *service.logs("data.lost")]
 
 
 @pytest.mark.defence("ledger_unknown_batch")

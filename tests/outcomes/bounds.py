@@ -52,5 +52,11 @@ LOST = (
         "the ledger names a batch or a decision that Postgres does not know",
         "that slot halts; nothing of it is published",
     ),
+    Row(
+        "restored",
+        "Postgres was restored from an older backup, with results published since",
+        "replicas seal, submit and publish nothing (`data.lost`); `penstock resume restored` reads the result topics, "
+        "adopts or cancels what the provider has, and all goes on: nothing lost, nothing doubled",
+    ),
     Row("ledger-lost", "the ledger is behind what Postgres saw committed", "that slot halts"),
 )

@@ -14,9 +14,11 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
+from penstock.embedded.server import free_port
 from penstock.telemetry.log import configure_logging
 from tests.soak.havoc import Havoc, Replica
 from tests.soak.memory import Memory
@@ -25,6 +27,7 @@ from tests.soak.schedule import REPLICAS, What, draw
 from tests.soak.traffic import SMALL_MODEL, Ear, Traffic
 from tests.soak.verdict import NEVER, cleaned, drained, errors_of, judged, write_remains
 from tests.support.bridge import Bridge, open_bridge
+from tests.support.receiver import SECRET
 
 PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
 RECORDED_MINUTES = 30.0
@@ -47,11 +50,15 @@ SETTINGS: dict[str, Any] = {
     "kafka_session_seconds": 10,
     "lease_seconds": LEASE_SECONDS,
     "poller_cancel_grace_seconds": 8,
+    "poller_interval_max_seconds": 6,
+    "poller_interval_seconds": 3,
     "poller_stuck_grace_seconds": 5,
     "provider_creates_per_hour": 100_000,
     "publisher_file_gone_seconds": 10,
     "submitter_look_up_seconds": 2,
     "submitter_settle_seconds": 5,
+    "webhook_host": "127.0.0.1",
+    "webhook_secret": SECRET,
 }
 """Leases and patience that are short, so that half an hour holds what takes days otherwise."""
 SIMULATOR = {
@@ -61,16 +68,18 @@ SIMULATOR = {
     "in_progress_seconds": 2,
     "jitter": 0.5,
     "validating_seconds": 0.3,
+    "webhook_secret": SECRET,
     "window_seconds": 45,
 }
 INTRODUCTION = """# A soak
 
 `make soak` runs three replicas under steady traffic over two topics (chats with three models, one of which has a small
-enqueued-token limit, embeddings, long prompts, short deadlines, messages that are no request) while everything around
-them fails: a replica is killed about every 20 s or paused past its lease and woken, the broker, Postgres and the
-provider are killed and started again, and the provider has storms of every kind of fault that the simulator knows. The
-seed decides what fails when. One replica is paused but never killed, so that its memory is seen over the whole run. At
-the end the independent checker judges, and of every execution that was paid for in vain Postgres must know the cause.
+enqueued-token limit, embeddings, long prompts, short deadlines, messages that are no request), one of them told by
+the provider's webhooks, while everything around them fails: a replica is killed about every 20 s or paused past its
+lease and woken, the broker, Postgres and the provider are killed and started again, and the provider has storms of
+every kind of fault that the simulator knows. The seed decides what fails when. One replica is paused but never killed,
+so that its memory is seen over the whole run. At the end the independent checker judges, and of every execution that
+was paid for in vain Postgres must know the cause.
 
 """
 
@@ -97,7 +106,9 @@ class Soak:
         self.bridge = bridge
         self.summary = summary
         self.ear = bridge.reader
-        self.replicas = [Replica(bridge.service(**SETTINGS)) for _ in range(REPLICAS)]
+        told = urlsplit(str(bridge.simulator.options["webhook_url"])).port  # one is told, and whoever polls takes it
+        ports = [told, *[0] * (REPLICAS - 1)]
+        self.replicas = [Replica(bridge.service(webhook_port=port, **SETTINGS)) for port in ports]
         self.havoc = Havoc(bridge, postgres, self.replicas)
         self.memory = Memory(self.replicas)
         topics = [bridge.requests, *bridge.more_requests]
@@ -212,7 +223,11 @@ async def soak(options: argparse.Namespace, folder: Path) -> Summary:
                 folder,
                 partitions=6,
                 lanes=LANES,
-                simulator={**SIMULATOR, "seed": options.seed},
+                simulator={
+                    **SIMULATOR,
+                    "seed": options.seed,
+                    "webhook_url": f"http://127.0.0.1:{free_port()}/webhooks",
+                },
                 more_requests=1,
                 reader=Ear,
             )

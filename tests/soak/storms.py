@@ -28,6 +28,11 @@ def failed(code: str, times: int | None = None, **failure: Any) -> Rule:
     return batch(times, end="failed", failure={"code": code, **failure})
 
 
+def announced(probability: float, **fault: Any) -> Rule:
+    """A rule for webhooks."""
+    return {"operation": "batch.*", "probability": probability, "webhook": fault}
+
+
 RETRY_AFTER = {"retry-after": "2"}
 STORMS: dict[str, Sequence[Rule]] = {
     "429 with Retry-After": [call("*", 0.5, status=429, headers=RETRY_AFTER)],
@@ -73,6 +78,14 @@ STORMS: dict[str, Sequence[Rule]] = {
     "Cannot find file": [failed("invalid_request", times=4, message="Cannot find file.")],
     "stuck finalizing": [batch(3, stuck="finalizing")],
     "cancels that never seem to end": [batch(3, stuck="in_progress", seconds={"cancelling": 25})],
+    "webhooks that never come": [announced(0.8, copies=0)],
+    "webhooks doubled and out of order": [announced(0.4, copies=3), announced(0.4, delay_seconds=4)],
+    "webhooks forged, unsigned, old or too large": [
+        announced(0.2, signature="forged"),
+        announced(0.2, signature="missing"),
+        announced(0.2, age_seconds=400),
+        announced(0.2, padding_bytes=300_000),
+    ],
     "output files that vanish": [batch(3, vanished=["output"])],
     "unknown statuses and null fields": [
         batch(

@@ -44,7 +44,15 @@ REMAINS = {
     "positions": "SELECT * FROM position",
     "replicas": "SELECT * FROM replica",
 }
-NEVER = ("stage.round_failed", "batch.failed", "grant.failed", "slot.halted", "partition.halted", "lane.halted")
+NEVER = (
+    "stage.round_failed",
+    "batch.failed",
+    "grant.failed",
+    "data.lost",
+    "slot.halted",
+    "partition.halted",
+    "lane.halted",
+)
 """Events that no scenario of a soak causes when they are errors."""
 
 

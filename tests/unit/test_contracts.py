@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from penstock.core.decision import FORMAT, Decision, Outcome, read_line
+from penstock.core.decision import FINAL, FORMAT, Decision, Outcome, read_line
 from penstock.core.errors import RejectedMessage
 from penstock.core.gathering import HEADERS_MAX, Gathering, wire_lines
 from penstock.core.identity import new_id
@@ -144,7 +144,7 @@ def test_whatever_line_of_a_provider_can_be_read_the_result_is_as_its_schema_say
         assert_as_documented(record(outcome, raw))
 
 
-@pytest.mark.parametrize("outcome", set(Outcome) - {Outcome.RETRY, Outcome.RESEND})
+@pytest.mark.parametrize("outcome", sorted(FINAL))
 @pytest.mark.parametrize("results_max", [10_000_000, 1000])
 def test_every_record_that_is_sent_is_as_its_schemas_say(outcome: Outcome, results_max: int) -> None:
     line = {"id": "r", "custom_id": "w", "response": {"status_code": 200, "body": "x" * 2000}, "error": None}

@@ -7,6 +7,7 @@ import typer
 
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, print_json
+from penstock.cli.restore import restored
 from penstock.cli.resume import resume_partition
 from penstock.core.batch import BatchState, Cancel
 from penstock.core.errors import ConfigurationError
@@ -136,6 +137,7 @@ def resume_topic(
 
 
 resume.command("partition")(resume_partition)
+resume.command("restored")(restored)
 
 
 def release(kind: Pausable, name: str | None, output: Output) -> None:

@@ -105,6 +105,7 @@ class ProviderBatch:
     input_tokens: int
     cached_tokens: int
     output_tokens: int
+    input_file_id: str | None = None
 
 
 class Remedy(Enum):
@@ -200,6 +201,31 @@ def positions(parts: Sequence[Part], first: int, requests: int) -> tuple[Part, .
     return tuple(chosen)
 
 
+def split_where(
+    parts: Sequence[Part], flags_of: Callable[[uuid.UUID], Sequence[bool]], verdict: Verdict
+) -> list[tuple[list[Part], Verdict | None]]:
+    """Sort positions into those that are flagged, which get a verdict, and the others, keeping their order.
+
+    Args:
+        parts: of a batch, or of what is to become one.
+        flags_of: a flag for each request of a chunk.
+        verdict: on those that are flagged.
+    """
+    flagged: list[Part] = []
+    others: list[Part] = []
+    for part in parts:
+        flags = flags_of(part.chunk_id)
+        for index in range(part.first, part.first + part.requests):
+            side = flagged if flags[index] else others
+            last = side[-1] if side else None
+            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
+                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
+            else:
+                side.append(Part(part.chunk_id, index, 1))
+    pieces: list[tuple[list[Part], Verdict | None]] = [(flagged, verdict), (others, None)]
+    return [piece for piece in pieces if piece[0]]
+
+
 def split_by_deadline(
     parts: Sequence[Part], deadlines_of: Callable[[uuid.UUID], Sequence[float]], now: float
 ) -> list[tuple[list[Part], Verdict | None]]:
@@ -210,20 +236,8 @@ def split_by_deadline(
         deadlines_of: the deadline of each request of a chunk, in Unix seconds.
         now: the database's clock, in Unix seconds.
     """
-    late: list[Part] = []
-    early: list[Part] = []
-    for part in parts:
-        deadlines = deadlines_of(part.chunk_id)
-        for index in range(part.first, part.first + part.requests):
-            side = late if deadlines[index] <= now else early
-            last = side[-1] if side else None
-            if last and last.chunk_id == part.chunk_id and last.first + last.requests == index:
-                side[-1] = Part(last.chunk_id, last.first, last.requests + 1)
-            else:
-                side.append(Part(part.chunk_id, index, 1))
     verdict = Verdict("deadline_exceeded", "The request's deadline passed before an attempt could start.")
-    pieces: list[tuple[list[Part], Verdict | None]] = [(late, verdict), (early, None)]
-    return [piece for piece in pieces if piece[0]]
+    return split_where(parts, lambda chunk_id: [each <= now for each in deadlines_of(chunk_id)], verdict)
 
 
 def locate(parts: Sequence[Part]) -> dict[uuid.UUID, list[tuple[int, int, int]]]:

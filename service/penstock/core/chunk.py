@@ -58,6 +58,10 @@ class Manifest(msgspec.Struct, array_like=True):
         """How many requests the chunk holds."""
         return len(self.lengths)
 
+    def place(self, index: int) -> tuple[bytes, int, int]:
+        """Topic id, partition and offset of one request."""
+        return self.topic_id, self.partitions[index], self.offsets[index]
+
     def result_id(self, index: int) -> str:
         """The deterministic id of the result of one request."""
         return result_id(self.cluster_id, self.topic_id, self.partitions[index], self.offsets[index])

@@ -7,7 +7,7 @@ disjoint and together the batch.
 
 import uuid
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -43,6 +43,8 @@ class Outcome(IntEnum):
     """Final: a rejected message, for the dead-letter topic."""
     DEADLINE = 7
     """Final: no time is left for another try."""
+    ANSWERED = 8
+    """Final, and nothing to publish: its result is in its topic already, since Postgres was restored."""
 
 
 FINAL = frozenset(
@@ -245,6 +247,7 @@ def decide(
     attempts_max: int,
     expired: Sequence[bool],
     cancelled: Verdict | None = None,
+    answered: Container[int] = (),
 ) -> Decision:
     """Give every position its outcome.
 
@@ -254,6 +257,7 @@ def decide(
         attempts_max: the lane's limit.
         expired: whether the position's deadline has passed, so that no further try may start (W6).
         cancelled: the answer instead of another try, when an operator wants none.
+        answered: positions that have their answer: none of them is tried again.
     """
     outcomes = bytearray(len(kinds))
     for position, kind in enumerate(kinds):
@@ -261,6 +265,8 @@ def decide(
             outcomes[position] = Outcome.OUTPUT
         elif kind == Kind.FINAL_ERROR:
             outcomes[position] = Outcome.ERROR
+        elif position in answered:
+            outcomes[position] = Outcome.ANSWERED
         elif kind == Kind.OWN_FAILURE and (cancelled or attempts[position] + 1 >= attempts_max):
             outcomes[position] = Outcome.EXHAUSTED
         elif cancelled:

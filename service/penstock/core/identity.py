@@ -43,6 +43,16 @@ def result_id(cluster_id: str, topic_id: bytes, partition: int, offset: int) -> 
     return f"{cluster_id}/{topic_id.hex()}/{partition}/{offset}"
 
 
+def parse_result_id(text: str, cluster_id: str) -> tuple[bytes, int, int] | None:
+    """Topic id, partition and offset of a result of this cluster; None for any other text."""
+    head, _, rest = text.partition("/")
+    try:
+        topic_id, partition, offset = rest.split("/")
+        return (bytes.fromhex(topic_id), int(partition), int(offset)) if head == cluster_id else None
+    except ValueError:
+        return None
+
+
 def file_name(deployment: str, batch_id: uuid.UUID, sha256: bytes) -> str:
     """The provider file's name: the same bytes of the same batch always get the same name (B2)."""
     return f"penstock-{deployment}-{batch_id.hex}-{sha256.hex()}.jsonl"

@@ -1,6 +1,7 @@
 """Ledger records: how far a batch's results are published, committed in the same transaction as the results."""
 
 import uuid
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +17,23 @@ class LedgerRecord(NamedTuple):
     batch_id: uuid.UUID
     decision_id: uuid.UUID
     next_position: int
+
+
+def disagreement(
+    ledger: Mapping[uuid.UUID, LedgerRecord], decisions: Mapping[uuid.UUID, uuid.UUID | None]
+) -> str | None:
+    """Why the ledger proves that Postgres lost data, if it does (P6).
+
+    Args:
+        ledger: its records, by batch.
+        decisions: of those of its batches that Postgres knows.
+    """
+    for batch_id, record in ledger.items():
+        if batch_id not in decisions:
+            return f"the ledger names batch {batch_id}, which Postgres does not know: it lost data"
+        if decisions[batch_id] != record.decision_id:
+            return f"the ledger holds decision {record.decision_id} of batch {batch_id}, Postgres another one"
+    return None
 
 
 class StoredRecord(msgspec.Struct):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from penstock.core.answered import NOTHING_ANSWERED, Answered
 from penstock.core.chunk import Manifest
 from penstock.core.decision import FINAL, FROM_FILE, Decision, Outcome
 from penstock.core.reasons import reason
@@ -51,6 +52,7 @@ class Publication:
         place_of: the provider's file that holds it, and the byte where it starts there.
         dead_letter_topic: where dead letters go.
         limits: the largest record of each topic, in bytes.
+        answered: requests whose result is in its topic already.
     """
 
     decision: Decision
@@ -58,6 +60,7 @@ class Publication:
     place_of: Callable[[int], tuple[str, int]]
     dead_letter_topic: str
     limits: dict[str, int]
+    answered: Answered = NOTHING_ANSWERED
 
     def records(
         self,
@@ -84,9 +87,9 @@ class Publication:
         """
         found = []
         for position in range(first, last):
-            outcome = Outcome(self.decision.outcomes[position])
-            if outcome in FINAL:
-                found.append(self.record(manifest, part.first + position - start, position, outcome, lines, headers))
+            outcome, index = Outcome(self.decision.outcomes[position]), part.first + position - start
+            if outcome in FINAL and not (self.answered and manifest.place(index) in self.answered):
+                found.append(self.record(manifest, index, position, outcome, lines, headers))
         return found
 
     def record(

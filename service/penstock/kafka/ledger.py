@@ -1,16 +1,21 @@
 """Reading one partition of the ledger to its end (P2)."""
 
 import asyncio
+import contextlib
 import uuid
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from penstock.core.errors import UnknownFormat
 from penstock.core.ledger import LedgerRecord, decode_ledger
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
+from penstock.kafka.record_reader import RecordReader
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
+
+POLL_SECONDS = 0.2
 
 
 @failpoint("publisher.ledger")
@@ -43,6 +48,25 @@ async def read_ledger(
             await stop_within(consumer)
     records = (decode_ledger(key, value) for key, value in last.items() if value is not None)
     return {each.batch_id: each for each in records}
+
+
+@failpoint("census.ledger")
+async def read_every_slot(settings: KafkaSettings, topic: str, client_id: str) -> dict[uuid.UUID, LedgerRecord]:
+    """The last record of each batch of every slot, as far as transactions are committed; waits for no open one.
+
+    What a newer version wrote is left out: its slot is the one to halt.
+    """
+    async with RecordReader(settings, [topic], from_beginning=True, client_id=client_id) as reader:
+        ends = await reader.ends()
+        last: dict[bytes, bytes | None] = {}
+        while not await reader.has_passed(ends):
+            last.update((record.key, record.value) for record in await reader.poll(POLL_SECONDS))
+    found = {}
+    for key, value in last.items():
+        with contextlib.suppress(UnknownFormat):
+            record = decode_ledger(key, value) if value is not None else None
+            found.update({record.batch_id: record} if record else {})
+    return found
 
 
 async def end_of(options: dict[str, object], place: TopicPartition) -> int:

@@ -21,11 +21,19 @@ class RecordReader:
         settings: brokers.
         topics: what to read.
         from_beginning: from the first record; else only what comes from now on.
+        client_id: as brokers log it.
     """
 
-    def __init__(self, settings: KafkaSettings, topics: Iterable[str], *, from_beginning: bool) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Iterable[str],
+        *,
+        from_beginning: bool,
+        client_id: str = "penstock-reader",
+    ) -> None:
         self.consumer = AIOKafkaConsumer(
-            **client_options(settings, "penstock-reader"),
+            **client_options(settings, client_id),
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             enable_auto_commit=False,

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from penstock.core.chunk import FORMAT
@@ -10,6 +11,15 @@ from penstock.core.lane import LaneKey
 from penstock.postgres.database import Database
 from penstock.postgres.intake_store import lane_key
 from penstock.telemetry.failpoint import failpoint
+
+
+class Heartbeat(NamedTuple):
+    """The newest live generation, how many configurations there are, and when this replica was and is seen."""
+
+    newest: int
+    variants: int
+    before: datetime | None
+    now: datetime
 
 
 class Wait(NamedTuple):
@@ -47,17 +57,19 @@ class CensusStore:
         self.database = database
 
     @failpoint("census.heartbeat")
-    async def heartbeat(self, replica: uuid.UUID, generation: int, lanes_sha256: bytes) -> tuple[int, int]:
-        """Say that this replica lives; returns the newest live generation and how many configurations there are.
+    async def heartbeat(self, replica: uuid.UUID, generation: int, lanes_sha256: bytes) -> Heartbeat:
+        """Say that this replica lives.
 
         Replicas that fell asleep amid a statement lose their connections, and with them their locks: to the server such
         a transaction is not idle, so that its own limit does not end it (B1).
         """
         async with self.database.transaction() as connection:
             await connection.value("end_sleepers", self.database.idle_seconds)
-            await connection.execute("heartbeat", replica, generation, lanes_sha256)
+            before = await connection.value("last_heartbeat", replica)
+            now = await connection.value("heartbeat", replica, generation, lanes_sha256)
             row = await connection.row("live_generations")
-            return (row["newest"], row["variants"]) if row else (generation, 1)
+            newest, variants = (row["newest"], row["variants"]) if row else (generation, 1)
+            return Heartbeat(newest, variants, before, now)
 
     @failpoint("census.gauges")
     async def gauges(self) -> Gauges:

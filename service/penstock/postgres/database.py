@@ -92,6 +92,8 @@ class Database:
             "idle_in_transaction_session_timeout": str(int(idle_seconds * 1000)),
         }
         self.pool: Any = None
+        self.connections = 0
+        """Made so far. What follows a new one may be another server, or an older state of it."""
 
     @failpoint("start.database")
     async def open(self) -> None:
@@ -110,6 +112,7 @@ class Database:
 
     async def connect(self, *_: object, **options: Any) -> Any:
         """Make one connection with the secrets as they are now."""
+        self.connections += 1
         options |= {
             "command_timeout": COMMAND_SECONDS,
             "server_settings": self.session if self.settings.statement_cache else None,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from penstock.core.answered import Answered, AnsweredSpan
 from penstock.core.chunk import FORMAT, NewChunk
 from penstock.core.errors import Superseded
 from penstock.core.lane import LaneKey
@@ -26,6 +27,8 @@ class Stand(NamedTuple):
     halted_reason: str | None
     acknowledged: int
     """What Kafka's group had committed when an operator last resumed the partition; 0 when none did."""
+    answered: Sequence[AnsweredSpan] = ()
+    """Offsets that are answered already: Postgres lost them (`penstock.core.answered`)."""
 
 
 class Span(NamedTuple):
@@ -56,9 +59,16 @@ class IntakeStore:
     @failpoint("intake.read_positions")
     async def read_positions(self, places: Iterable[Place]) -> dict[Place, Stand]:
         """Where partitions stand; those never seen are left out."""
-        rows = await self.database.fetch("read_positions", self.kafka_cluster_id, *columns(list(places), 2))
+        async with self.database.transaction() as connection:
+            answered = await read_answered(connection)
+            rows = await connection.fetch("read_positions", self.kafka_cluster_id, *columns(list(places), 2))
         return {
-            Place(row["topic_id"], row["partition"]): Stand(row["position"], row["halted_reason"], row["acknowledged"])
+            Place(row["topic_id"], row["partition"]): Stand(
+                row["position"],
+                row["halted_reason"],
+                row["acknowledged"],
+                answered.of(row["topic_id"].bytes, row["partition"]),
+            )
             for row in rows
         }
 
@@ -138,6 +148,15 @@ class IntakeStore:
         """The database's clock, in Unix seconds: ages and deadlines are judged by it alone."""
         rows = await self.database.fetch("database_clock")
         return float(rows[0][0])
+
+
+async def read_answered(connection: Connection) -> Answered:
+    """The requests that are answered although Postgres lost what says so; nearly always none."""
+    spans: dict[tuple[bytes, int], list[AnsweredSpan]] = {}
+    for row in await connection.fetch("read_answered"):
+        place = row["topic_id"].bytes, row["partition"]
+        spans.setdefault(place, []).append(AnsweredSpan(row["first"], row["last"]))
+    return Answered(spans)
 
 
 async def read_open_lanes(connection: Connection, keys: Sequence[LaneKey]) -> dict[LaneKey, int]:

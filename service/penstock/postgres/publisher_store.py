@@ -4,9 +4,11 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from penstock.core.answered import Answered
 from penstock.core.batch import BatchState
 from penstock.postgres.batch_row import lock_batch
 from penstock.postgres.database import Database, Held
+from penstock.postgres.intake_store import read_answered
 from penstock.telemetry.failpoint import failpoint
 
 
@@ -38,14 +40,17 @@ class PublisherStore:
             return [(row["id"], BatchState(row["state"])) for row in await connection.fetch("slot_batches", slot)]
 
     @failpoint("publisher.known")
-    async def known(self, lease: Held, batch_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Known]:
-        """What Postgres knows of the batches that the ledger names (P6)."""
+    async def known(
+        self, lease: Held | None, batch_ids: Iterable[uuid.UUID]
+    ) -> tuple[dict[uuid.UUID, Known], Answered]:
+        """What Postgres knows of the batches that the ledger names (P6), and what is answered that it had lost."""
         async with self.database.transaction(lease) as connection:
             rows = await connection.fetch("batches_of_ledger", list(batch_ids))
-            return {
+            found = {
                 row["id"]: Known(BatchState(row["state"]), row["decision_id"], row["requests"], row["next_position"])
                 for row in rows
             }
+            return found, await read_answered(connection)
 
     @failpoint("publisher.expected")
     async def expected(self, lease: Held, slot: int, grace_seconds: float) -> dict[uuid.UUID, int]:

@@ -336,6 +336,7 @@ def provider_batch(batch: Any) -> ProviderBatch:
         input_tokens=count(getattr(usage, "input_tokens", None)),
         cached_tokens=count(getattr(getattr(usage, "input_tokens_details", None), "cached_tokens", None)),
         output_tokens=count(getattr(usage, "output_tokens", None)),
+        input_file_id=clean(getattr(batch, "input_file_id", None), WORD_LENGTH) or None,
     )
 
 

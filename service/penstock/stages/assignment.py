@@ -1,14 +1,18 @@
 """What intake holds of its partitions, and what it measures of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import TopicPartition
 
+from penstock.core.answered import AnsweredSpan
 from penstock.core.gathering import Source
 from penstock.postgres.intake_store import Place, Stand
 from penstock.telemetry import metrics
+
+WENT_BACK = "Kafka's group committed"
+"""How the reason begins with which a partition halts because Postgres lost data."""
 
 
 @dataclass(slots=True)
@@ -18,6 +22,8 @@ class Assigned:
     place: Place
     source: Source
     handed_on: int
+    answered: Sequence[AnsweredSpan] = ()
+    """Offsets that are not taken in again."""
     timestamp: float = 0.0
     """Kafka's time of the last record handed on, Unix seconds; 0 when there was none."""
 
@@ -39,14 +45,21 @@ class Polled:
         return size_bytes
 
 
+def mend_of(partition: TopicPartition, reason: str) -> str:
+    """The command that lets a halted partition go on."""
+    if reason.startswith(WENT_BACK):
+        return "penstock resume restored"
+    return f"penstock resume partition {partition.topic} {partition.partition}"
+
+
 def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int | None) -> str | None:
     """Why a partition may not be read, if so: Postgres went back behind Kafka, or it was halted before (I6)."""
     if stand is None:
-        return f"Kafka's group committed {committed}, but Postgres knows no position of {partition.topic}"
+        return f"{WENT_BACK} {committed}, but Postgres knows no position of {partition.topic}"
     if stand.halted_reason:
         return stand.halted_reason
     if committed is not None and committed > max(stand.position, stand.acknowledged):
-        return f"Kafka's group committed {committed}, but Postgres stands at {stand.position}: it lost data"
+        return f"{WENT_BACK} {committed}, but Postgres stands at {stand.position}: it lost data"
     return None
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Container, Iterable
+import time
+from collections.abc import Awaitable, Callable, Container, Iterable
 
 import structlog
 
 from penstock.core.batch import PROVIDER_RANK
 from penstock.core.lane import LaneKey, Lanes
-from penstock.postgres.census_store import CensusStore, Gauges, Wait, without_account
+from penstock.postgres.census_store import CensusStore, Gauges, Heartbeat, Wait, without_account
 from penstock.postgres.operator_store import Pausable
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
@@ -33,13 +34,16 @@ HOLDERS_GAUGES = (
     metrics.account_unknown_requests,
 )
 """What the lease's holder shows for all. Who holds it no longer shows them no longer: nobody corrects them there."""
+LOOK_SECONDS = 30.0
+"""While Postgres lacks what the ledger proves, it is looked at again after this."""
 
 
 class Census(Stage):
     """Heartbeats of this replica, and gauges (at most every 15 seconds, never per scrape).
 
     `newest` says whether no live replica has a newer generation of limits: older ones leave sealing and reserving to
-    those that have.
+    those that have. `trusts` says that Postgres has all that the ledger proves (P6): while it lost data, nothing is
+    sealed, submitted or published, by whatever slot.
     """
 
     name = "census"
@@ -54,6 +58,7 @@ class Census(Stage):
         lanes: Lanes,
         accounts: Container[str],
         lane_label: Callable[[LaneKey], str],
+        data_lost: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         super().__init__(drain)
         self.store = store
@@ -64,17 +69,24 @@ class Census(Stage):
         self.accounts = accounts
         self.lane_label = lane_label
         self.unknown_accounts: dict[str, int] = {}
+        self.data_lost = data_lost
         self.newest = True
+        self.trusted = data_lost is None
+        self.connections = 0
+        self.beating = asyncio.Lock()
+        self.looks_at = 0.0
+        self.heartbeat: Heartbeat | None = None
         self.lease: Lease | None = None
         self.rounds = 0
 
     async def round(self) -> float:
         """One heartbeat; every third round, if the lease is ours, the gauges."""
-        newest, variants = await self.store.heartbeat(self.keeper.store.holder, self.generation, self.lanes_sha256)
-        if self.newest != (self.generation >= newest):
-            self.newest = self.generation >= newest
-            log.info("generation.changed", mine=self.generation, newest=newest)
-        metrics.replica_generations.set(variants)
+        async with self.beating:
+            beat = await self.beat()
+        if self.newest != (self.generation >= beat.newest):
+            self.newest = self.generation >= beat.newest
+            log.info("generation.changed", mine=self.generation, newest=beat.newest)
+        metrics.replica_generations.set(beat.variants)
         self.lease = await self.keeper.standing("census", self.lease)
         if self.lease is not None:
             await self.log_audit()
@@ -93,6 +105,37 @@ class Census(Stage):
             log.info(event, target=row["target"], at=row["done_at"].isoformat(), **row["detail"])
         if rows:
             await self.store.forget_audit([row["id"] for row in rows])
+
+    async def trusts(self) -> bool:
+        """Whether Postgres lost nothing that the ledger proves; asked before anything that cannot be taken back.
+
+        Over new connections the heartbeat is looked at again: a database that went back has lost the last one.
+        """
+        if self.data_lost is not None and self.connections != self.store.database.connections:
+            async with self.beating:
+                await self.beat()
+        return self.trusted
+
+    async def beat(self) -> Heartbeat:
+        """A heartbeat; when the one before it is lost, the database is held against the ledger."""
+        connections = self.store.database.connections
+        beat = await self.store.heartbeat(self.keeper.store.holder, self.generation, self.lanes_sha256)
+        if beat.before != (self.heartbeat.now if self.heartbeat else None):
+            self.trusted, self.looks_at = self.data_lost is None, 0.0
+        self.heartbeat = beat
+        await self.hold_against_ledger()
+        self.connections = connections
+        return beat
+
+    async def hold_against_ledger(self) -> None:
+        """See whether Postgres lost data, until it did not."""
+        if self.trusted or self.data_lost is None or time.monotonic() < self.looks_at:
+            return
+        reason = await self.data_lost()
+        self.trusted, self.looks_at = reason is None, time.monotonic() + LOOK_SECONDS
+        metrics.data_lost.set(reason is not None)
+        if reason is not None:
+            log.error("data.lost", reason=reason, mend="penstock resume restored")
 
     async def gauge(self) -> None:
         """Read the cluster's state once, for every gauge of it."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from penstock.core.answered import NOTHING_ANSWERED, Answered
 from penstock.core.batch import (
     CANCELLED,
     KNOWN_CODES,
@@ -219,7 +220,9 @@ class Collector:
                 lease.progress()
         spooled.lines.read(number, start, list(splitter.close()))
 
-    async def decide(self, lease: Lease, batch: BatchRow, spooled: Spooled | None) -> bool:
+    async def decide(
+        self, lease: Lease, batch: BatchRow, spooled: Spooled | None, answered: Answered = NOTHING_ANSWERED
+    ) -> bool:
         """Decide an ended batch, or send it or its pieces again; returns whether it is decided."""
         policy = self.lanes.policy(batch.key)
         if batch.key.dead:
@@ -235,7 +238,8 @@ class Collector:
             kinds = spooled.lines.kinds if spooled else bytes(batch.size.requests)
             attempts, expired = await self.histories(batch)
             cancelled = CANCELLED if batch.cancel is Cancel.ANSWER else None
-            decision = decide(kinds, attempts, policy.attempts_max, expired, cancelled)
+            done = await self.positions_in(batch, answered)
+            decision = decide(kinds, attempts, policy.attempts_max, expired, cancelled, done)
             if spooled:
                 await self.learn(batch, spooled)
             if spooled and spooled.lost:
@@ -254,6 +258,18 @@ class Collector:
             attempts += bytes([attempt]) * part.requests
             expired += [each <= now for each in manifest.deadlines[part.first : part.first + part.requests]]
         return attempts, expired
+
+    async def positions_in(self, batch: BatchRow, answered: Answered) -> set[int]:
+        """The positions of a batch that are answered already."""
+        found: set[int] = set()
+        start = 0
+        for part in batch.parts if answered else ():
+            manifest = await self.reader.manifest(part.chunk_id)
+            found.update(
+                start + index for index in range(part.requests) if manifest.place(part.first + index) in answered
+            )
+            start += part.requests
+        return found
 
     async def another_try(
         self, batch: BatchRow, decision: Decision, lease: Lease, connection: Connection
@@ -288,12 +304,22 @@ class Collector:
             if requeue.lines:
                 yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
 
-    async def revise(self, lease: Lease, batch: BatchRow, decision: Decision, spooled: Spooled, first: int) -> Decision:
+    async def revise(
+        self,
+        lease: Lease,
+        batch: BatchRow,
+        decision: Decision,
+        spooled: Spooled,
+        first: int,
+        answered: Answered = NOTHING_ANSWERED,
+    ) -> Decision:
         """Validate a download against the decision; unpublished lines (from ``first``) that are gone are tried again.
 
         A second download may be in another order, or lack what the first one had (W4).
         """
         gone = await asyncio.to_thread(unsupported, decision.outcomes, spooled.lines.kinds, first)
+        done = await self.positions_in(batch, answered)
+        gone = [position for position in gone if position not in done]
         if not gone:
             return decision
         outcomes = bytearray(decision.outcomes)

@@ -53,7 +53,7 @@ class Granter(Stage):
 
     async def round(self) -> float:
         """Reserve tokens for those who wait; answer what waited too long or was cancelled, whatever its account."""
-        if not self.census.newest:
+        if not self.census.newest or not await self.census.trusts():
             if self.lease is not None:
                 await self.keeper.release(self.lease)
                 self.lease = None

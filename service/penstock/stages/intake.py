@@ -14,6 +14,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from penstock.core.answered import has
 from penstock.core.errors import Superseded, Unreadable
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
@@ -21,7 +22,7 @@ from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.settings import IntakeSettings
-from penstock.stages.assignment import Assigned, Polled, halt_reason, measure_lag
+from penstock.stages.assignment import Assigned, Polled, halt_reason, measure_lag, mend_of
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
@@ -223,7 +224,9 @@ class Intake(Stage):
         gathering = Gathering(self.rules, time.monotonic() + self.clock_offset)
         by_source: dict[Source, list[Any]] = {}
         for partition, records in polled.records.items():
-            by_source.setdefault(self.assigned[partition].source, []).extend(records)
+            mine = self.assigned[partition]
+            fresh = [each for each in records if not has(mine.answered, each.offset)] if mine.answered else records
+            by_source.setdefault(mine.source, []).extend(fresh)
         offsets = {partition: records[-1].offset + 1 for partition, records in polled.records.items()}
         polled.records = {}
         for source, messages in by_source.items():
@@ -290,7 +293,7 @@ class Intake(Stage):
                 consumer.seek(partition, stand.position if stand else 0)
                 continue
             consumer.seek(partition, stand.position)
-            self.assigned[partition] = Assigned(place, source, stand.position)
+            self.assigned[partition] = Assigned(place, source, stand.position, stand.answered)
         consumer.resume(self.assigned)
         self.paused_topics = frozenset()
         self.checked_at = 0.0
@@ -333,7 +336,7 @@ class Intake(Stage):
             topic=partition.topic,
             partition=partition.partition,
             reason=reason,
-            mend=f"penstock resume partition {partition.topic} {partition.partition}",
+            mend=mend_of(partition, reason),
         )
         await self.store.halt_partition(place, reason, position)
 

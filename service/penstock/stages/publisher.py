@@ -9,6 +9,7 @@ import structlog
 from penstock.core.errors import Halted, UnknownFormat
 from penstock.core.identity import transactional_id
 from penstock.kafka.result_producer import ResultProducer
+from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.slot import SlotSession, SlotTools
 from penstock.stages.stage import TRANSIENT, Stage, describe
@@ -28,10 +29,18 @@ class Publisher(Stage):
     name = "publisher"
 
     def __init__(
-        self, drain: asyncio.Event, keeper: LeaseKeeper, tools: SlotTools, *, deployment: str, replica: uuid.UUID
+        self,
+        drain: asyncio.Event,
+        keeper: LeaseKeeper,
+        census: Census,
+        tools: SlotTools,
+        *,
+        deployment: str,
+        replica: uuid.UUID,
     ) -> None:
         super().__init__(drain)
         self.keeper = keeper
+        self.census = census
         self.tools = tools
         self.deployment = deployment
         self.replica = replica
@@ -45,7 +54,7 @@ class Publisher(Stage):
             self.sessions.pop(slot).result()
         room = self.tools.settings.slots_held_max - len(self.sessions)
         started = False
-        if room > 0 and not self.drain.is_set():
+        if room > 0 and not self.drain.is_set() and await self.census.trusts():
             now = time.monotonic()
             for slot in await self.tools.store.slots_with_work(self.tools.ledger_grace_seconds):
                 if slot in self.sessions or self.waiting.get(slot, 0.0) > now or room <= 0:
@@ -81,7 +90,7 @@ class Publisher(Stage):
                 self.waiting[slot] = time.monotonic() + HALT_SECONDS
                 self.halted.add(slot)
                 metrics.slots_halted.set(len(self.halted))
-                log.error("slot.halted", slot=slot, reason=str(error), mend="docs/operations.md, a halted slot")  # noqa: TRY400 - no trace helps
+                log.error("slot.halted", slot=slot, reason=str(error), mend="penstock resume restored")  # noqa: TRY400 - no trace helps
             except TRANSIENT as error:
                 metrics.producers_fenced.inc()
                 metrics.transactions_aborted.inc(session.open)

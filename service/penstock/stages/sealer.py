@@ -95,7 +95,7 @@ class Sealer(Stage):
 
     async def round(self) -> float:
         """Seal what is due."""
-        if not self.census.newest:  # a replica with newer limits seals
+        if not self.census.newest or not await self.census.trusts():  # a replica with newer limits seals
             if self.lease is not None:
                 await self.keeper.release(self.lease)
                 self.lease = None

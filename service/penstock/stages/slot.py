@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 import structlog
 from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
+from penstock.core.answered import NOTHING_ANSWERED
 from penstock.core.batch import BatchState
 from penstock.core.chunk import Manifest, read_lines
 from penstock.core.decision import Decision, Outcome
 from penstock.core.errors import Halted, PenstockError, ProviderError, Superseded, UnknownFormat
-from penstock.core.ledger import LedgerRecord, encode_ledger
+from penstock.core.ledger import LedgerRecord, disagreement, encode_ledger
 from penstock.core.publication import Publication, may_overflow, shared_headers, traces
 from penstock.core.retry import CALL
 from penstock.core.window import Part
@@ -88,6 +89,7 @@ class SlotSession:
         self.tools = tools
         self.store = tools.store
         self.ledger: dict[uuid.UUID, LedgerRecord] = {}
+        self.answered = NOTHING_ANSWERED
         self.open = False
         self.clock_offset = 0.0
 
@@ -122,15 +124,9 @@ class SlotSession:
         if ledger is None or ledger.id != self.tools.ledger_topic_id:
             raise Halted(f"{topic} is not the ledger that this deployment was bound to")
         self.ledger = await read_ledger(self.tools.kafka, topic, self.slot, self.client_id, 60.0)
-        known = await self.store.known(self.lease, self.ledger)
-        for batch_id, record in self.ledger.items():
-            row = known.get(batch_id)
-            if row is None:
-                raise Halted(f"the ledger names batch {batch_id}, which Postgres does not know: it lost data")
-            if row.decision_id != record.decision_id:
-                raise Halted(
-                    f"the ledger holds decision {record.decision_id} of batch {batch_id}, Postgres another one"
-                )
+        known, self.answered = await self.store.known(self.lease, self.ledger)
+        if reason := disagreement(self.ledger, {each: row.decision_id for each, row in known.items()}):
+            raise Halted(reason)
         expected = await self.store.expected(self.lease, self.slot, self.tools.ledger_grace_seconds / 2)
         for batch_id, position in expected.items():
             found = self.ledger.get(batch_id)
@@ -155,7 +151,7 @@ class SlotSession:
                 await self.tools.collector.store.read_decision(batch_id)
             async with self.files(batch) as spooled:
                 if batch.state is BatchState.ENDED:
-                    if not await self.tools.collector.decide(self.lease, batch, spooled):
+                    if not await self.tools.collector.decide(self.lease, batch, spooled, self.answered):
                         self.tools.patience.pop(batch_id, None)
                         return True
                     batch = await self.tools.collector.store.load(batch_id)
@@ -207,7 +203,7 @@ class SlotSession:
         record = self.ledger.get(batch.id)
         position = record.next_position if record else 0
         if spooled is not None:
-            decision = await self.tools.collector.revise(self.lease, batch, decision, spooled, position)
+            decision = await self.tools.collector.revise(self.lease, batch, decision, spooled, position, self.answered)
         with ExitStack() as stack:
             publication = self.publication(batch, decision, spooled, stack)
             while position < batch.size.requests and decision.finals:
@@ -238,7 +234,8 @@ class SlotSession:
             found = spooled.lines.found(position) if spooled else None
             return (spooled.file_ids[found.file], found.start) if spooled and found else ("", 0)
 
-        return Publication(decision, line_of, place_of, self.tools.kafka.dead_letter_topic, limits)
+        topic = self.tools.kafka.dead_letter_topic
+        return Publication(decision, line_of, place_of, topic, limits, self.answered)
 
     async def transaction(
         self,
@@ -346,7 +343,7 @@ class SlotSession:
         label = self.tools.collector.lane_label(batch.key)
         counts = {each.name.lower(): decision.outcomes.count(each) for each in Outcome if each in decision.outcomes}
         for name, count in counts.items():
-            if name not in ("retry", "resend", "dead_letter"):
+            if name not in ("retry", "resend", "dead_letter", "answered"):
                 metrics.results_published.labels(label, name).inc(count)
         metrics.batches_published.labels(label).inc()
         if batch.ended_at:

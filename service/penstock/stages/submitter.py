@@ -33,6 +33,7 @@ from penstock.postgres.submitter_store import Again, Claim, SubmitterStore
 from penstock.provider.client import ProviderClient
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.spool import Spool
+from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
 from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
@@ -67,6 +68,7 @@ class Submitter(Stage):
         reader: ChunkReader,
         client: ProviderClient,
         keeper: LeaseKeeper,
+        census: Census,
         spool: Spool,
         *,
         deployment: str,
@@ -80,6 +82,7 @@ class Submitter(Stage):
         self.reader = reader
         self.client = client
         self.keeper = keeper
+        self.census = census
         self.spool = spool
         self.deployment = deployment
         self.lane_label = lane_label
@@ -89,8 +92,9 @@ class Submitter(Stage):
 
     async def round(self) -> float:
         """Claim and submit; returns at once while there is more to claim."""
+        trusted = await self.census.trusts()
         claimed = False
-        while len(self.work) < self.settings.concurrency and not self.drain.is_set():
+        while trusted and len(self.work) < self.settings.concurrency and not self.drain.is_set():
             asked_at = time.monotonic()
             if asked_at < self.rests_until:
                 break

@@ -123,6 +123,7 @@ retention_headroom = Gauge(
 )
 intake_resets = Counter("penstock_intake_resets_total", "Times intake went back to Postgres' positions.", ["cause"])
 slots_held = Gauge("penstock_slots_held", "Slots that this replica publishes.")
+data_lost = Gauge("penstock_data_lost", "1 while Postgres lacks what the ledger proves: it was restored.")
 slots_halted = Gauge("penstock_slots_halted", "Slots halted for safety: the ledger and Postgres disagree.")
 batches_parked = Counter("penstock_batches_parked_total", "Batches set aside because their topic refuses.")
 formats_unknown = Counter(

@@ -127,7 +127,8 @@ def ledger_unknown_batch(patch: Patch) -> None:
 
     async def anyway(self: PublisherStore, lease: Lease, ledger: Mapping[uuid.UUID, LedgerRecord]) -> Any:
         rows = {each: Known(BatchState.PUBLISHED, record.decision_id, 0, 0) for each, record in ledger.items()}
-        return rows | await known(self, lease, ledger)
+        found, answered = await known(self, lease, ledger)
+        return rows | found, answered
 
     patch.setattr(PublisherStore, "known", anyway)
 
@@ -138,8 +139,8 @@ def ledger_other_decision(patch: Patch) -> None:
     known = PublisherStore.known
 
     async def any_decision(self: PublisherStore, lease: Lease, ledger: Mapping[uuid.UUID, LedgerRecord]) -> Any:
-        rows = await known(self, lease, ledger)
-        return {each: row._replace(decision_id=ledger[each].decision_id) for each, row in rows.items()}
+        rows, answered = await known(self, lease, ledger)
+        return {each: row._replace(decision_id=ledger[each].decision_id) for each, row in rows.items()}, answered
 
     patch.setattr(PublisherStore, "known", any_decision)
 

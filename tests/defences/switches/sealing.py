@@ -23,7 +23,7 @@ from penstock.core.filling import fill
 from penstock.core.lane import LaneKey
 from penstock.core.quota import Reserved, Waiting, grants
 from penstock.core.window import ChunkSummary, Sealed, creates_allowed
-from penstock.postgres.census_store import CensusStore
+from penstock.postgres.census_store import CensusStore, Heartbeat
 from penstock.postgres.database import Database
 from penstock.postgres.janitor_store import JanitorStore
 from penstock.postgres.submitter_store import SubmitterStore
@@ -138,9 +138,8 @@ def newest_generation(patch: Patch) -> None:
     """No replica heeds the generation of the others."""
     heartbeat = CensusStore.heartbeat
 
-    async def alone(self: CensusStore, holder: uuid.UUID, generation: int, digest: bytes) -> tuple[int, int]:
-        _, variants = await heartbeat(self, holder, generation, digest)
-        return generation, variants
+    async def alone(self: CensusStore, holder: uuid.UUID, generation: int, digest: bytes) -> Heartbeat:
+        return (await heartbeat(self, holder, generation, digest))._replace(newest=generation)
 
     patch.setattr(CensusStore, "heartbeat", alone)
 

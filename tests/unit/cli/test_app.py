@@ -27,7 +27,7 @@ def test_every_command_is_listed() -> None:
     assert expected.split() == COMMANDS
     assert [
         *("pause lane", "pause account", "pause topic"),
-        *("resume lane", "resume account", "resume topic", "resume partition"),
+        *("resume lane", "resume account", "resume topic", "resume partition", "resume restored"),
     ] == LEVERS
     assert all(name in listed for name in [*COMMANDS, *GROUPS])
 

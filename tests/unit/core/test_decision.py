@@ -208,7 +208,14 @@ def test_every_position_is_either_answered_or_tried_again(given_: list[tuple[Kin
     )
     again = sum(decision.outcomes.count(outcome) for outcome in (Outcome.RETRY, Outcome.RESEND))
     assert decision.finals + again == len(given_)
-    assert set(Outcome) - FINAL == {Outcome.RETRY, Outcome.RESEND}
+    assert set(Outcome) - FINAL == {Outcome.RETRY, Outcome.RESEND, Outcome.ANSWERED}
+
+
+def test_what_is_answered_is_neither_tried_again_nor_answered_otherwise() -> None:
+    kinds = bytes([Kind.SUCCESS, Kind.FINAL_ERROR, Kind.OWN_FAILURE, Kind.UNEXECUTED, Kind.MISSING])
+    decision = decide(kinds, [9] * 5, 4, [True] * 5, answered=range(5))
+    assert list(decision.outcomes) == [Outcome.OUTPUT, Outcome.ERROR, *[Outcome.ANSWERED] * 3]
+    assert decision.finals == 2, "what came all the same is left out when it is published"
 
 
 def test_lines_that_a_second_download_lacks_are_named() -> None:

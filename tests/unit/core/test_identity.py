@@ -11,6 +11,7 @@ from penstock.core.identity import (
     batch_of_file,
     file_name,
     new_id,
+    parse_result_id,
     parse_wire_id,
     result_id,
     slot_of,
@@ -77,6 +78,13 @@ def test_a_deployment_whose_name_goes_on_is_another_one() -> None:
 
 def test_the_same_message_always_has_the_same_result_id() -> None:
     assert result_id("cluster", BATCH.bytes, 3, 7) == f"cluster/{BATCH.hex}/3/7"
+
+
+def test_a_result_id_leads_back_to_its_message_on_its_own_cluster_alone() -> None:
+    topic_id = bytes(range(16))
+    assert parse_result_id(result_id("c", topic_id, 3, 7), "c") == (topic_id, 3, 7)
+    for text in (result_id("d", topic_id, 3, 7), "", "c/", "c/xy/1/2", "c/00/1", "c/00/1/2/3", "c/00/1/a"):
+        assert parse_result_id(text, "c") is None
 
 
 def test_a_batch_keeps_its_slot_and_batches_spread_over_all() -> None:

@@ -1,9 +1,11 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from penstock.core.answered import Answered, AnsweredSpan
 from penstock.core.decision import FORMAT, Decision, Outcome
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
@@ -59,6 +61,13 @@ def test_final_results_come_in_the_order_of_the_requests_and_tries_have_none() -
     assert [each.key for each in found] == [None, None]
     assert all(each.topic == "results" and each.dead is None for each in found)
     assert all(("penstock-batch-id", b"7") in each.headers for each in found)
+
+
+def test_what_is_answered_already_is_left_out() -> None:
+    topic_id, partition, offset = manifest_of(list(LINES)).place(2)
+    answered = Answered({(topic_id, partition): [AnsweredSpan(offset, offset)]})
+    found = records(replace(publication(*[Outcome.OUTPUT] * 3), answered=answered))
+    assert [json.loads(each.value)["custom_id"] for each in found] == ["id-1", "id-3"]
 
 
 def test_a_slice_of_the_positions_is_the_same_records() -> None:

@@ -2,7 +2,6 @@
 import asyncio
 import time
 import uuid
-from types import SimpleNamespace
 from typing import Any, cast
 
 import asyncpg
@@ -63,8 +62,16 @@ class FakeKeeper(LeaseKeeper):
         self.released.append(lease.name)
 
 
+class FakeCensus:
+    def __init__(self, newest: bool) -> None:
+        self.newest = newest
+
+    async def trusts(self) -> bool:
+        return True
+
+
 def granter_of(store: FakeStore, *, newest: bool = True) -> Granter:
-    census = cast("Any", SimpleNamespace(newest=newest))
+    census = cast("Any", FakeCensus(newest))
     return Granter(asyncio.Event(), store, FakeKeeper(), census, Lanes(), ("account",))
 
 

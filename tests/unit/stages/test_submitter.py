@@ -56,6 +56,13 @@ class FakeKeeper(LeaseKeeper):
         lease.lost = True
 
 
+class FakeCensus:
+    newest = True
+
+    async def trusts(self) -> bool:
+        return True
+
+
 class Failing(Submitter):
     """Building the file meets an error."""
 
@@ -79,6 +86,7 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
         nothing,
         nothing,
         FakeKeeper(),
+        cast("Any", FakeCensus()),
         nothing,
         deployment="test",
         lane_label=str,

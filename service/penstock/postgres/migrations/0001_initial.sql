@@ -35,6 +35,15 @@ CREATE TABLE position (
     PRIMARY KEY (kafka_cluster_id, topic_id, partition)
 );
 
+-- Requests that are answered although what says so was lost with a restore, as spans of offsets (penstock resume restored).
+CREATE TABLE answered (
+    topic_id uuid NOT NULL,
+    partition integer NOT NULL,
+    first bigint NOT NULL,
+    last bigint NOT NULL CHECK (last >= first),
+    PRIMARY KEY (topic_id, partition, first)
+);
+
 CREATE TABLE lane (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account text NOT NULL,

@@ -10,6 +10,9 @@ FROM position AS p
 JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
 WHERE p.kafka_cluster_id = $1;
 
+-- name: read_answered
+SELECT topic_id, partition, first, last FROM answered ORDER BY topic_id, partition, first;
+
 -- name: known_topics
 SELECT DISTINCT topic_id FROM position WHERE kafka_cluster_id = $1;
 

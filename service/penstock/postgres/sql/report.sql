@@ -5,9 +5,13 @@ WHERE application_name = current_setting('application_name') AND application_nam
     AND datname = current_database() AND state = 'active' AND wait_event IN ('ClientRead', 'ClientWrite')
     AND state_change < clock_timestamp() - make_interval(secs => $1);
 
+-- name: last_heartbeat
+SELECT seen_at FROM replica WHERE id = $1;
+
 -- name: heartbeat
 INSERT INTO replica (id, generation, lanes_sha256) VALUES ($1, $2, $3)
-ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp();
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
+RETURNING seen_at;
 
 -- name: live_generations
 SELECT max(generation) AS newest, count(DISTINCT lanes_sha256) AS variants FROM replica
