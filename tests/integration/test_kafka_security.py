@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
@@ -19,11 +20,14 @@ from penstock.settings import KafkaSettings
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.conversation import Conversation
 from tests.support.request import chat
+from tests.support.service import Service
 
 PASSWORD = "pass-canary-51c0"
 USER = "penstock"
 MODULE = "org.apache.kafka.common.security"
 LISTENERS = {"LOGIN": "SASL_PLAINTEXT", "TOKEN": "SASL_PLAINTEXT", "SEALED": "SASL_SSL", "MUTUAL": "SSL"}
+TOKEN_SECONDS = 3.0
+"""The brokers end a connection that is older than its token, as clouds' brokers do."""
 PORTS = {name: free_port() for name in LISTENERS}
 
 
@@ -58,6 +62,7 @@ def settings_of(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
         "listener.name.login.plain.sasl.jaas.config": plain,
         "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
         "listener.name.token.oauthbearer.sasl.jaas.config": token,
+        "listener.name.token.oauthbearer.connections.max.reauth.ms": str(int(TOKEN_SECONDS * 1000)),
         "listener.name.sealed.sasl.enabled.mechanisms": "SCRAM-SHA-512",
         "listener.name.sealed.scram-sha-512.sasl.jaas.config": f"{MODULE}.scram.ScramLoginModule required;",
         "ssl.keystore.type": "PEM",
@@ -135,6 +140,42 @@ async def test_a_request_passes_over_a_listener_that_asks_who_we_are(
         await talk.ask([chat(listener)])
         await talk.check()
         assert PASSWORD not in service.text()
+
+
+def connected(service: Service) -> set[int]:
+    """The local ports from which a service is connected to the listener that takes tokens."""
+    found = psutil.Process(service.pid).net_connections(kind="tcp")
+    return {each.laddr.port for each in found if each.raddr and each.raddr.port == PORTS["TOKEN"]}
+
+
+async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(bridge: Bridge, folder: Path) -> None:
+    """The client never says anew who it is: each connection is cut off, and made again with the token of then."""
+    file = folder / "short-token"
+
+    async def renew() -> None:
+        while True:
+            file.write_text(token(TOKEN_SECONDS))
+            await asyncio.sleep(TOKEN_SECONDS / 3)
+
+    renewing = asyncio.create_task(renew())
+    await asyncio.sleep(0)
+    async with bridge.service(
+        kafka_bootstrap_servers=f"127.0.0.1:{PORTS['TOKEN']}",
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="OAUTHBEARER",
+        kafka_sasl_token_file=file,
+        intake_linger_seconds=0.2,
+    ) as service:
+        talk = Conversation(bridge, service)
+        first = connected(service)
+        for turn in range(4):
+            await talk.ask([chat(f"token-{turn}-{number}", model=f"token-{turn}") for number in range(20)])
+            await asyncio.sleep(TOKEN_SECONDS / 2)
+        assert first
+        assert not first & connected(service), "the broker has not ended what was connected first"
+        assert service.logs("partition.halted") == []
+        await talk.check()
+    renewing.cancel()
 
 
 async def test_a_wrong_password_is_told_at_start_without_telling_it(bridge: Bridge) -> None:
