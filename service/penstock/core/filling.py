@@ -209,6 +209,7 @@ def seal(
     *,
     age_max_seconds: float,
     flush: bool,
+    windows_max: int = WINDOWS_PER_SEAL,
     toss: Callable[[], float] = float,
 ) -> list[Sealed]:
     """The batches to seal now: every full window, and the unfinished one when it is old enough or flushed.
@@ -219,9 +220,10 @@ def seal(
         sizes_of: the request sizes of a chunk that must be cut.
         age_max_seconds: the age at which an unfinished window is sealed.
         flush: seal the unfinished window whatever its age.
+        windows_max: stop after so many full windows: what is not sealed now need not be cut.
         toss: a random number in [0, 1), see `fill`.
     """
-    windows = fill(chunks, limits, sizes_of, WINDOWS_PER_SEAL, toss)
+    windows = fill(chunks, limits, sizes_of, windows_max, toss)
     if not windows or windows[-1].reason is not SealReason.AGE:
         return windows
     last = windows[-1]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from penstock.core.filling import SizesOf, seal
+from penstock.core.filling import WINDOWS_PER_SEAL, SizesOf, seal
 from penstock.core.lane import LaneKey, LanePolicy, Lanes
 from penstock.core.quota import NOTHING_AHEAD, Ahead, due_ahead
 from penstock.core.spending import Spending, affordable
@@ -178,6 +178,10 @@ class Sealer(Stage):
 
     async def seal(self, lease: Lease, window: OpenWindow, policy: LanePolicy, limits: WindowLimits) -> None:
         """Seal one lane, as far as its model may have something sealed ahead."""
+        largest = (window.priority, limits.tokens or 0)
+        most = 1 if window.probing else self.due_ahead(window, policy, [largest] * WINDOWS_PER_SEAL)
+        if not most:
+            return  # another lane of the model was sealed a moment ago
         luck = random.random()  # noqa: S311 - who goes first of equals
         asked: list[tuple[int, int]] = []
 
@@ -188,6 +192,7 @@ class Sealer(Stage):
                 sizes_of,
                 age_max_seconds=policy.age_max_seconds,
                 flush=window.flush or window.key.dead,
+                windows_max=most,
                 toss=random.Random(luck).random,  # noqa: S311 - the plan is made again with each manifest that it reads
             )
             priorities = {each.id: each.turn.priority for each in chunks}

@@ -173,6 +173,20 @@ def test_a_high_priority_goes_first_and_a_low_one_last_whoever_came_first() -> N
     ]
 
 
+def test_what_is_not_sealed_now_is_not_read() -> None:
+    chunks = [chunk(5000, number=number, turn=Turn(1, number % 4)) for number in range(100)]
+    asked: set[uuid.UUID] = set()
+
+    def ask(chunk_id: uuid.UUID) -> Sizes:
+        asked.add(chunk_id)
+        return EVEN
+
+    limits = WindowLimits(20_000, 10**9, 10**6, None)
+    (window,) = seal(chunks, limits, ask, age_max_seconds=0, flush=False, windows_max=1)
+    assert window.size.requests == 20_000
+    assert len(asked) <= 20_000 / 5000 + 2 * 4
+
+
 def test_dealing_a_full_window_between_many_takes_a_moment() -> None:
     """Ten million requests wait: the work is that of the windows filled, not of what waits."""
     sizes = Sizes([Size(1, 100, 25, 1)] * 5000)
