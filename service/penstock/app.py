@@ -90,8 +90,9 @@ class Service:
                 spool,
                 clients,
                 keeper,
+                self.stages,
             )
-            parts = composition.stages(self.stages)
+            parts = composition.stages()
             await self.receive_webhooks(composition.webhooks(), stack)
             metrics.build_info.labels(__version__, self.settings.deployment).set(1)
             log.info("service.started", replica=str(self.replica), stages=sorted(self.stages), port=port)

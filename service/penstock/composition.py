@@ -47,6 +47,8 @@ from penstock.stages.stage import Stage
 from penstock.stages.submitter import Submitter
 from penstock.stages.watchdog import Watchdog
 
+LIMITED = frozenset({"seal", "submit"})
+"""What replicas leave to those with newer limits: only one that does it can take it over (B6)."""
 RECORD_BYTES = 1024 * 1024
 """Kafka's default `max.message.bytes`, where a topic's own cannot be read."""
 
@@ -115,6 +117,7 @@ class Composition:
         spool: open.
         clients: of the accounts.
         keeper: of this process's leases.
+        names: of the stages that run here.
     """
 
     settings: Settings
@@ -127,6 +130,7 @@ class Composition:
     spool: Spool
     clients: ProviderClients
     keeper: LeaseKeeper
+    names: frozenset[str]
     reader: ChunkReader = field(init=False)
     census: Census = field(init=False)
 
@@ -137,6 +141,7 @@ class Composition:
             CensusStore(self.database),
             self.keeper,
             generation=self.settings.generation,
+            heeded=bool(self.names & LIMITED),
             lanes=self.lanes,
             accounts=self.accounts.keys(),
             lane_label=self.lane_label,
@@ -155,9 +160,9 @@ class Composition:
                 break
         return reason
 
-    def stages(self, names: frozenset[str]) -> list[Stage]:
-        """The stages of these names (see `makers`), and those that run in every process."""
-        chosen = (stage for name, make in self.makers().items() if name in names for stage in make())
+    def stages(self) -> list[Stage]:
+        """The stages that were named (see `makers`), and those that run in every process."""
+        chosen = (stage for name, make in self.makers().items() if name in self.names for stage in make())
         return [self.census, Watchdog(self.drain), *chosen]
 
     def makers(self) -> dict[str, Callable[[], Sequence[Stage]]]:

@@ -15,6 +15,7 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from penstock.accounts import read_accounts
+from penstock.app import STAGES
 from penstock.composition import Composition, bind
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
@@ -126,9 +127,10 @@ async def parts(environment: dict[str, str]) -> AsyncIterator[Parts]:
         clients = ProviderClients({name: ProviderClient(each.provider) for name, each in accounts.items()})
         keeper = LeaseKeeper(stop, LeaseStore(database, replica, settings.lease.seconds))
         composition = Composition(
-            settings, lanes, accounts, bound, replica, asyncio.Event(), database, spool, clients, keeper
+            *(settings, lanes, accounts, bound, replica, asyncio.Event()),
+            *(database, spool, clients, keeper, frozenset(STAGES)),
         )
-        stages = composition.stages(frozenset(composition.makers()))
+        stages = composition.stages()
         keeping = asyncio.create_task(keeper.run())
         try:
             yield Parts(composition, database, keeper, {stage.name: stage for stage in stages})

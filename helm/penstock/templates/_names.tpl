@@ -63,8 +63,7 @@ penstock/replica: "true"
 {{ default (printf "%s-%s" .Release.Namespace .Release.Name) .Values.deployment }}
 {{- end }}
 
-{{- /* The revision at which the lanes file last changed. Replicas with an older one leave sealing to those with a newer one, so
-that only those that seal are told: others would keep them from it while they come up first. */ -}}
+{{- /* The revision at which the lanes file last changed: replicas with an older one leave sealing to those with a newer one. */ -}}
 {{- define "penstock.generation" -}}
 {{- $lanes := .Values.lanes -}}
 {{- $name := printf "%s-lanes" (include "penstock.fullname" .) -}}
@@ -86,7 +85,6 @@ that only those that seal are told: others would keep them from it while they co
 - name: {{ $name }}-intake
   component: intake
   stages: intake
-  seals: false
   provider: false
   uploadGiB: 0
   downloadGiB: 0
@@ -94,7 +92,6 @@ that only those that seal are told: others would keep them from it while they co
 - name: {{ $name }}-submit
   component: submit
   stages: seal,submit,poll,janitor
-  seals: true
   provider: true
   uploadGiB: {{ $values.spool.uploadGiB }}
   downloadGiB: 0
@@ -102,7 +99,6 @@ that only those that seal are told: others would keep them from it while they co
 - name: {{ $name }}-publish
   component: publish
   stages: collect,publish
-  seals: false
   provider: true
   uploadGiB: 0
   downloadGiB: {{ $values.spool.downloadGiB }}
@@ -111,7 +107,6 @@ that only those that seal are told: others would keep them from it while they co
 - name: {{ $name }}
   component: service
   stages: ""
-  seals: true
   provider: true
   uploadGiB: {{ $values.spool.uploadGiB }}
   downloadGiB: {{ $values.spool.downloadGiB }}

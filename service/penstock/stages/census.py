@@ -43,7 +43,8 @@ class Census(Stage):
 
     `newest` says whether no live replica has a newer generation of limits: older ones leave sealing and reserving to
     those that have. `trusts` says that Postgres has all that the ledger proves (P6): while it lost data, nothing is
-    sealed, submitted or published, by whatever slot.
+    sealed, submitted or published, by whatever slot. Others heed the generation of one that seals or grants by itself,
+    no other's.
     """
 
     name = "census"
@@ -59,11 +60,13 @@ class Census(Stage):
         accounts: Container[str],
         lane_label: Callable[[LaneKey], str],
         data_lost: Callable[[], Awaitable[str | None]] | None = None,
+        heeded: bool = True,
     ) -> None:
         super().__init__(drain)
         self.store = store
         self.keeper = keeper
         self.generation = generation
+        self.heeded = heeded
         self.lanes = lanes
         self.lanes_sha256 = hashlib.sha256(repr(lanes).encode()).digest()
         self.accounts = accounts
@@ -119,7 +122,8 @@ class Census(Stage):
     async def beat(self) -> Heartbeat:
         """A heartbeat; when the one before it is lost, the database is held against the ledger."""
         connections = self.store.database.connections
-        beat = await self.store.heartbeat(self.keeper.store.holder, self.generation, self.lanes_sha256)
+        written = self.generation if self.heeded else 0
+        beat = await self.store.heartbeat(self.keeper.store.holder, written, self.lanes_sha256)
         if beat.before != (self.heartbeat.now if self.heartbeat else None):
             self.trusted, self.looks_at = self.data_lost is None, 0.0
         self.heartbeat = beat
