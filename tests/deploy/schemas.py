@@ -65,7 +65,8 @@ def write_defined(target: Path, file: Path) -> None:
         for version in crd["spec"]["versions"]:
             schema = version["schema"]["openAPIV3Schema"]
             make_strict(schema)
-            schema.setdefault("properties", {})["metadata"] = {"type": "object"}
+            own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+            schema["properties"] |= own
             name = f"{crd['spec']['names']['kind'].lower()}_{version['name']}.json"
             (group / name).write_text(json.dumps(schema))
 

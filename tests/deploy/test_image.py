@@ -60,7 +60,9 @@ def test_the_image_says_what_it_is_and_holds_nothing_of_its_build(podman: Podman
         assert labels[f"org.opencontainers.image.{name}"]
     over_base = told["Size"] - podman.inspect(podman.base())["Size"]
     assert over_base < OVER_BASE_BYTES, f"{over_base / 1e6:.0f} MB over the base"
-    own = [f"/{each}" for each in podman.files(service_image) if each.startswith(("opt/", "build/", "requirements/"))]
+    everything = podman.files(service_image)
+    assert "etc/ssl/certs/ca-certificates.crt" in everything, "the chart names it to verify Postgres by"
+    own = [f"/{each}" for each in everything if each.startswith(("opt/", "build/", "requirements/"))]
     assert any(each.endswith("/bin/penstock") for each in own)
     assert [each for each in own if any(part in each for part in BUILD_LEFTOVERS)] == []
 

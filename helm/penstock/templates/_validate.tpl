@@ -71,7 +71,7 @@
 {{- $wrong = append $wrong "topics.strimzi.cluster is empty: name the Kafka resource that the topics belong to" -}}
 {{- end -}}
 {{- if not $v.topics.replicas -}}
-{{- $wrong = append $wrong "topics.replicas is 0: Strimzi needs a number" -}}
+{{- $wrong = append $wrong "topics.replicas is 0: Strimzi needs their number, 3 in production" -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled -}}
