@@ -258,9 +258,11 @@ class Restoration:
         async with RecordReader(self.settings.kafka, topics, from_beginning=False, client_id=CLIENT) as reader:
             starts, ends = await reader.starts(), await reader.ends()
         offsets = await self.client.admin.list_consumer_group_offsets(self.settings.group, partitions=list(starts))
+        places = {each: Place(self.cluster.topics[each.topic].id, each.partition) for each in starts}
+        stands = await store.read_positions(places.values())
         for partition, first in sorted(starts.items()):
-            place = Place(self.cluster.topics[partition.topic].id, partition.partition)
-            stand = (await store.read_positions([place])).get(place)
+            place = places[partition]
+            stand = stands.get(place)
             committed = offsets[partition].offset if partition in offsets else -1
             if not went_back(stand, committed):
                 continue

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from penstock.cli.resume import Situation, choose, told
+from penstock.core.answered import AnsweredSpan
 from penstock.core.errors import ConfigurationError
 from penstock.postgres.intake_store import Stand
 
@@ -38,9 +41,19 @@ def test_what_postgres_lost_may_double() -> None:
     here = situation(40, committed=70)
     assert choose(here, None) == 40
     assert here.consequences(40) == [
-        "offsets 40 to 69 were committed, but Postgres lost them: those answered before answer twice"
+        (
+            "offsets 40 to 69 were committed, but Postgres lost them: those answered before answer twice; "
+            "penstock resume restored leaves them out"
+        )
     ]
     assert here.consequences(70) == ["30 offsets before 70 are skipped: their messages get no answer"]
+
+
+def test_what_postgres_lost_and_is_known_to_be_answered_is_left_out() -> None:
+    here = replace(situation(40), committed=70, stand=Stand(40, "a reason", 0, [AnsweredSpan(30, 69)]))
+    assert here.consequences(40) == [
+        "offsets 40 to 69 were committed, but Postgres lost them: they are known to be answered, and left out"
+    ]
 
 
 def test_a_topic_never_seen_begins_where_the_group_was_or_at_its_first_message() -> None:
