@@ -74,6 +74,9 @@ DEFINITIONS = (
 )
 """CRDs of the operators that the chart and its examples have objects for."""
 STRIMZI = Path(__file__).with_name("strimzi.yaml")
+PROMETHEUS = Module(
+    "github.com/prometheus/prometheus", "v0.313.5", ("cloud.google.com/go => cloud.google.com/go v0.123.0",)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ TOOLS = (
         "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
     ),
     Tool("kube-score", Module("github.com/zegl/kube-score", "v1.20.0"), "github.com/zegl/kube-score/cmd/kube-score"),
+    Tool("promtool", PROMETHEUS, "github.com/prometheus/prometheus/cmd/promtool"),
     Tool("etcd", Module("go.etcd.io/etcd/server/v3", "v3.7.3"), "go.etcd.io/etcd/server/v3"),
     Tool("kwok", KWOK, "sigs.k8s.io/kwok/cmd/kwok"),
     *(
