@@ -96,7 +96,8 @@ async def test_a_halted_partition_is_shown(bridge: Bridge) -> None:
         await bridge.results(1)
     await bridge.sql("UPDATE position SET halted_reason = 'a reason' WHERE partition = 0")
     status = await penstock(bridge.environment(), "status", "--output", "json")
-    assert status.json["halts"] == [{"kind": "partition", "name": f"{bridge.requests} 0", "reason": "a reason"}]
+    halt = {"kind": "partition", "name": f"{bridge.requests} 0", "reason": "a reason", "paused": False}
+    assert status.json["halts"] == [halt]
 
 
 @asynccontextmanager
