@@ -143,7 +143,8 @@ class Composition:
             generation=self.settings.generation,
             heeded=bool(self.names & LIMITED),
             lanes=self.lanes,
-            accounts=self.accounts.keys(),
+            accounts={name: each.provider for name, each in self.accounts.items()},
+            database_bytes_max=self.settings.postgres.size_bytes_max,
             lane_label=self.lane_label,
             data_lost=self.data_lost,
         )
@@ -163,7 +164,7 @@ class Composition:
     def stages(self) -> list[Stage]:
         """The stages that were named (see `makers`), and those that run in every process."""
         chosen = (stage for name, make in self.makers().items() if name in self.names for stage in make())
-        return [self.census, Watchdog(self.drain), *chosen]
+        return [self.census, Watchdog(self.drain, self.spool), *chosen]
 
     def makers(self) -> dict[str, Callable[[], Sequence[Stage]]]:
         """How the stages of each name are made; the publisher collects too."""

@@ -96,6 +96,11 @@ class PostgresSettings(Section):
     password_file: Path | None = Field(None, description="File that holds the password, when the DSN has none.")
     connections_max: int = Field(4, ge=2, le=16, description="Connections of one process, at most.")
     statement_cache: bool = Field(True, description="Off for a PgBouncer in transaction mode.")
+    size_bytes_max: int = Field(
+        100 * 1024**3,
+        ge=1024,
+        description="Size of the database that its disk has room for. Nothing stops there: an alert compares.",
+    )
 
     def read_dsn(self) -> str:
         """The DSN as it is now.

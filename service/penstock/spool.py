@@ -31,6 +31,8 @@ class Budget:
         self.bytes_max = bytes_max
         self.taken = 0
         self.freed = asyncio.Condition()
+        metrics.spool_bytes.labels(self.direction).set(0)
+        metrics.spool_limit.labels(self.direction).set(bytes_max)
 
     @asynccontextmanager
     async def take(self, size_bytes: int) -> AsyncIterator[None]:
@@ -90,6 +92,11 @@ class Spool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
             log.info("spool.leftover_removed", folder=folder.name)
+
+    async def measure(self) -> None:
+        """Show how much room its disk has; that may take long where the disk is across a network."""
+        usage = await asyncio.to_thread(shutil.disk_usage, self.folder)
+        metrics.spool_free.set(usage.free)
 
     def path(self, name: str) -> Path:
         """A file of this process."""

@@ -47,7 +47,7 @@ async def publish(ground: Ground, topic: str) -> tuple[Reading, str]:
         kafka = bridge.composition.settings.kafka
         producer = ResultProducer(kafka, transactional_id(bridge.composition.settings.deployment, slot), 60.0)
         session = TimedSession(slot, lease, producer, "bench", publisher.tools)
-        await session.run(bridge.composition.drain)
+        await session.run(bridge.composition.drain, lambda: None)
         assert session.reading is not None
         return session.reading, kafka.result_topic
 

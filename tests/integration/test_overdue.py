@@ -82,7 +82,14 @@ async def test_what_waits_in_a_halted_lane_is_answered_past_its_deadline(databas
         keeper = LeaseKeeper(drain, LeaseStore(pool, uuid.uuid4(), 60.0))
         lanes, label = Lanes(), "other"
         census = Census(
-            drain, CensusStore(pool), keeper, generation=1, lanes=lanes, accounts=(), lane_label=lambda _: label
+            drain,
+            CensusStore(pool),
+            keeper,
+            generation=1,
+            lanes=lanes,
+            accounts={},
+            database_bytes_max=1,
+            lane_label=lambda _: label,
         )
         sealer = Sealer(
             drain,

@@ -55,7 +55,8 @@ async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_li
                 keeper,
                 generation=generation,
                 lanes=AT_ONCE,
-                accounts=(),
+                accounts={},
+                database_bytes_max=1,
                 lane_label=lambda _: "other",
             )
             sealers.append(

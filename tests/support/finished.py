@@ -73,6 +73,10 @@ POLLED = {
         "actionable": "",
         "unknown_chunks": "1",
         "count_pauses": "",
+        "stopped": "",
+        "quota_waits": "",
+        "file_ages": "",
+        "creates_by_account": f"'{{{ACCOUNT}}}'",
     },
     "each batch": {
         "load_batch": "'00000000-0000-0000-0000-000000000001'",

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from penstock.settings import SpoolSettings
 from penstock.spool import Spool
@@ -64,4 +66,15 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
         twin.open()
     twin.close()
     assert spool.folder.exists()
+    spool.close()
+
+
+async def test_the_disks_room_is_shown_beside_what_may_be_taken_of_it(tmp_path: Path) -> None:
+    spool = spool_of(tmp_path)
+    spool.open()
+    await spool.measure()
+    free = REGISTRY.get_sample_value("penstock_spool_free_bytes")
+    assert free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+    limit = REGISTRY.get_sample_value("penstock_spool_limit_bytes", {"direction": "upload"})
+    assert limit == SpoolSettings().upload_bytes_max
     spool.close()

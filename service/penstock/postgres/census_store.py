@@ -30,6 +30,15 @@ class Wait(NamedTuple):
     requests: int
     bytes: int
     oldest_age_seconds: float
+    deadline_ratio: float | None
+    """Most of its deadline that a request has used here; None past the submitter, where no deadline ends the wait."""
+
+
+class Stopped(NamedTuple):
+    """What needs an operator."""
+
+    lanes_halted: int
+    batches_parked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,16 @@ class Gauges:
     actionable: dict[str, int]
     unknown_chunks: int
     """Unsealed chunks in a format that this version does not know."""
-    pauses: dict[str, int]
-    """What operators hold, by kind."""
+    pauses: dict[str, tuple[int, float]]
+    """What operators hold, by kind: how many, and the age of the oldest in seconds."""
+    stopped: Stopped
+    quota_waits: dict[LaneKey, float]
+    """By lane: age in seconds of the oldest sealed batch that waits for tokens."""
+    file_ages: dict[str, float]
+    """By account: seconds since the first of its unpublished batches ended that have files."""
+    creates: dict[str, int]
+    """Of the last hour, by account."""
+    database_bytes: int
 
 
 class CensusStore:
@@ -72,8 +89,8 @@ class CensusStore:
             return Heartbeat(newest, variants, before, now)
 
     @failpoint("census.gauges")
-    async def gauges(self) -> Gauges:
-        """Everything that the cluster's gauges and `penstock status` show."""
+    async def gauges(self, accounts: Iterable[str] = ()) -> Gauges:
+        """Everything that the cluster's gauges and `penstock status` show; creates are those of these accounts."""
         async with self.database.transaction() as connection:
             waits = await connection.fetch("waits")
             states = await connection.fetch("batch_states")
@@ -83,11 +100,13 @@ class CensusStore:
             actionable = await connection.fetch("actionable")
             unknown_chunks = await connection.value("unknown_chunks", FORMAT)
             pauses = await connection.fetch("count_pauses")
+            stopped = await connection.fetch("stopped")
+            quota_waits = await connection.fetch("quota_waits")
+            file_ages = await connection.fetch("file_ages")
+            creates = await connection.fetch("creates_by_account", list(accounts))
+            database_bytes = await connection.value("database_bytes")
         return Gauges(
-            [
-                Wait(lane_key(row), row["stage"], row["requests"], row["bytes"], row["oldest_age_seconds"])
-                for row in waits
-            ],
+            [Wait(lane_key(row), *(row[name] for name in Wait._fields[1:])) for row in waits],
             {row["state"]: row["batches"] for row in states},
             {row["status"]: row["batches"] for row in statuses},
             {lane_key(row): row["tokens"] for row in enqueued},
@@ -96,7 +115,12 @@ class CensusStore:
             doubt[0]["age_seconds"],
             dict(actionable[0]),
             unknown_chunks,
-            {row["kind"]: row["pauses"] for row in pauses},
+            {row["kind"]: (row["pauses"], row["age_seconds"]) for row in pauses},
+            Stopped(**dict(stopped[0])),
+            {lane_key(row): row["age_seconds"] for row in quota_waits},
+            {row["account"]: row["age_seconds"] for row in file_ages},
+            {row["account"]: row["creates"] for row in creates},
+            database_bytes,
         )
 
     @failpoint("census.read_audit")

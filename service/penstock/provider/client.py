@@ -118,7 +118,8 @@ class ProviderClient:
 
     def count(self, operation: str, error: ProviderError | None = None) -> None:
         """Count a call, and note whether the provider is there: any answer but a 5xx says so."""
-        metrics.provider_calls.labels(operation, type(error).__name__ if error else "ok").inc()
+        status = type(error).__name__ if error else "ok"
+        metrics.provider_calls.labels(self.settings.account, operation, status).inc()
         away = isinstance(error, ProviderUnavailable | ProviderInDoubt) and error.code != "429"
         metrics.provider_away.labels(self.settings.account).set(away)
 

@@ -83,6 +83,7 @@ def measure_lag(
         if behind and mine.timestamp and retention:
             left = 1.0 - max(0.0, now - mine.timestamp) / retention
             headroom[topic] = min(headroom.get(topic, 1.0), max(left, 0.0))
+    metrics.forget(metrics.consumer_lag, metrics.retention_headroom)  # what another replica has now, it shows
     for topic, records in lag.items():
         metrics.consumer_lag.labels(topic).set(records)
         metrics.retention_headroom.labels(topic).set(headroom.get(topic, 1.0))

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -11,6 +11,7 @@ from penstock.core.batch import PROVIDER_RANK
 from penstock.core.lane import LaneKey, Lanes
 from penstock.postgres.census_store import CensusStore, Gauges, Heartbeat, Wait, without_account
 from penstock.postgres.operator_store import Pausable
+from penstock.settings import ProviderSettings
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
@@ -23,6 +24,8 @@ HOLDERS_GAUGES = (
     metrics.queue_requests,
     metrics.queue_bytes,
     metrics.queue_oldest_age,
+    metrics.queue_deadline,
+    metrics.quota_wait,
     metrics.batches,
     metrics.provider_batches,
     metrics.enqueued_tokens,
@@ -30,8 +33,16 @@ HOLDERS_GAUGES = (
     metrics.in_doubt_creates,
     metrics.in_doubt_age,
     metrics.actionable_work,
+    metrics.creates_used,
+    metrics.creates_limit,
     metrics.pauses,
+    metrics.pause_age,
+    metrics.lanes_halted,
+    metrics.parked_batches,
+    metrics.files_life,
     metrics.account_unknown_requests,
+    metrics.postgres_size,
+    metrics.postgres_size_limit,
 )
 """What the lease's holder shows for all. Who holds it no longer shows them no longer: nobody corrects them there."""
 LOOK_SECONDS = 30.0
@@ -57,7 +68,8 @@ class Census(Stage):
         *,
         generation: int,
         lanes: Lanes,
-        accounts: Container[str],
+        accounts: Mapping[str, ProviderSettings],
+        database_bytes_max: int,
         lane_label: Callable[[LaneKey], str],
         data_lost: Callable[[], Awaitable[str | None]] | None = None,
         heeded: bool = True,
@@ -70,6 +82,7 @@ class Census(Stage):
         self.lanes = lanes
         self.lanes_sha256 = hashlib.sha256(repr(lanes).encode()).digest()
         self.accounts = accounts
+        self.database_bytes_max = database_bytes_max
         self.lane_label = lane_label
         self.unknown_accounts: dict[str, int] = {}
         self.data_lost = data_lost
@@ -84,6 +97,8 @@ class Census(Stage):
 
     async def round(self) -> float:
         """One heartbeat; every third round, if the lease is ours, the gauges."""
+        if self.lease is None or not self.lease.held:  # before anything here can fail
+            metrics.forget(*HOLDERS_GAUGES)
         async with self.beating:
             beat = await self.beat()
         if self.newest != (self.generation >= beat.newest):
@@ -95,8 +110,6 @@ class Census(Stage):
             await self.log_audit()
             if self.rounds % GAUGES_EVERY == 0:
                 await self.gauge()
-        else:
-            metrics.forget(*HOLDERS_GAUGES)
         self.rounds += 1
         return ROUND_SECONDS
 
@@ -143,29 +156,53 @@ class Census(Stage):
 
     async def gauge(self) -> None:
         """Read the cluster's state once, for every gauge of it."""
-        report = await self.store.gauges()
+        report = await self.store.gauges(self.accounts)
         left_alone(report.unknown_chunks)
         metrics.forget(*HOLDERS_GAUGES)
         self.left_behind(report.waits)
-        ages: dict[str, float] = {}
+        self.show_waits(report)
+        self.show_tokens(report)
+        self.show_accounts(report)
+        show_counts(report)
+        metrics.postgres_size_limit.set(self.database_bytes_max)
+
+    def show_waits(self, report: Gauges) -> None:
+        """What waits where, by lane; several lanes may have one label."""
         for wait in report.waits:
             label = self.lane_label(wait.key)
             metrics.queue_requests.labels(label, wait.stage).inc(wait.requests)
             metrics.queue_bytes.labels(label, wait.stage).inc(wait.bytes)
-            ages[label] = max(ages.get(label, 0.0), wait.oldest_age_seconds)
-        for label, age in ages.items():
+        for label, age in most((self.lane_label(each.key), each.oldest_age_seconds) for each in report.waits).items():
             metrics.queue_oldest_age.labels(label).set(age)
-        for state, count in report.batches.items():
-            metrics.batches.labels(state).set(count)
-        for status, count in report.provider_batches.items():
-            metrics.provider_batches.labels(status if status in PROVIDER_RANK else "other").inc(count)
+        for label, ratio in most(
+            (self.lane_label(each.key), self.deadline_ratio(each)) for each in report.waits
+        ).items():
+            metrics.queue_deadline.labels(label).set(ratio)
+        for label, age in most((self.lane_label(key), age) for key, age in report.quota_waits.items()).items():
+            metrics.quota_wait.labels(label).set(age)
+
+    def deadline_ratio(self, wait: Wait) -> float:
+        """How much of its deadline a wait has used; what is submitted is held against its lane's."""
+        if wait.deadline_ratio is not None:
+            return wait.deadline_ratio
+        return wait.oldest_age_seconds / self.lanes.policy(wait.key).deadline_seconds
+
+    def show_tokens(self, report: Gauges) -> None:
+        """Tokens reserved at the provider, and their limits where they are known."""
         for key, tokens in report.enqueued.items():
             metrics.enqueued_tokens.labels(self.lane_label(key)).inc(tokens)
         for key in report.enqueued:
             limit = self.lanes.policy(key).enqueued_tokens_max or report.limits.get(key)
             if limit is not None:
                 metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
-        show_counts(report)
+
+    def show_accounts(self, report: Gauges) -> None:
+        """Creates against their limit, and how long output files that are still needed will be there."""
+        for account, provider in self.accounts.items():
+            metrics.creates_used.labels(account).set(report.creates[account])
+            metrics.creates_limit.labels(account).set(provider.creates_per_hour)
+            life = 1.0 - report.file_ages.get(account, 0.0) / provider.file_expires_seconds
+            metrics.files_life.labels(account).set(max(0.0, life))
 
     def left_behind(self, waits: Iterable[Wait]) -> None:
         """Report, once each time, what waits for accounts that are configured no more; older replicas know fewer."""
@@ -179,13 +216,30 @@ class Census(Stage):
 
 
 def show_counts(report: Gauges) -> None:
-    """The gauges that know no lane."""
+    """The gauges that know no lane and no account."""
+    for state, count in report.batches.items():
+        metrics.batches.labels(state).set(count)
+    for status, count in report.provider_batches.items():
+        metrics.provider_batches.labels(status if status in PROVIDER_RANK else "other").inc(count)
     metrics.in_doubt_creates.set(report.in_doubt)
     metrics.in_doubt_age.set(report.in_doubt_age_seconds)
     for stage, work in report.actionable.items():
         metrics.actionable_work.labels(stage).set(work)
     for kind in Pausable:
-        metrics.pauses.labels(kind).set(report.pauses.get(kind, 0))
+        count, age = report.pauses.get(kind, (0, 0.0))
+        metrics.pauses.labels(kind).set(count)
+        metrics.pause_age.labels(kind).set(age)
+    metrics.lanes_halted.set(report.stopped.lanes_halted)
+    metrics.parked_batches.set(report.stopped.batches_parked)
+    metrics.postgres_size.set(report.database_bytes)
+
+
+def most(values: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The highest value of each label."""
+    found: dict[str, float] = {}
+    for label, value in values:
+        found[label] = max(found.get(label, 0.0), value)
+    return found
 
 
 def left_alone(chunks: int) -> None:

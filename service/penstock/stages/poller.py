@@ -63,12 +63,14 @@ class Poller(Stage):
         self.lease: Lease | None = None
         self.unknown_statuses: set[str] = set()
         self.asked_at: dict[str, float] = {}
+        self.halted = False
 
     async def round(self) -> float:
         """Watch when it is time; until then follow the hints of webhooks, if there are any."""
         self.lease = await self.keeper.standing(f"poller/{self.account}", self.lease)
         if self.lease is None:
             self.due_at = 0.0
+            self.show_halted(halted=False)  # what it is now, the lease's holder says
             return self.keeper.store.seconds * STANDBY_SHARE
         if self.hints and time.monotonic() < self.due_at:
             await self.follow_hints(self.lease)
@@ -93,18 +95,19 @@ class Poller(Stage):
         """See or retrieve every open batch once; returns the seconds until the next time."""
         watched = await self.store.watched(self.account)
         if not watched:
+            self.show_halted(halted=False)
             return self.settings.interval_seconds
         ids = {each.provider_batch_id for each in watched}
         self.asked_at = {each: at for each, at in self.asked_at.items() if each in ids}
         try:
             seen = await self.look(lease, watched)
         except ProviderDenied as error:
-            metrics.account_halted.labels(self.account).set(1)
+            self.show_halted(halted=True)
             log.error(  # noqa: TRY400 - the provider's words say it all
                 "account.denied", account=self.account, error=str(error), mend="check the key's file"
             )
             return self.settings.interval_max_seconds
-        metrics.account_halted.labels(self.account).set(not seen)
+        self.show_halted(halted=not seen)
         if not seen:
             self.client.renew()  # no 401 comes that would have a mended key read
             log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
@@ -112,6 +115,12 @@ class Poller(Stage):
         await self.end_what_must(lease, watched, seen)
         youngest = min(each.age_seconds for each in watched)
         return min(max(self.settings.interval_seconds, youngest * AGE_SHARE), self.settings.interval_max_seconds)
+
+    def show_halted(self, *, halted: bool) -> None:
+        """Say so when the account halts, and when what was seen here says so no longer."""
+        if halted or self.halted:
+            metrics.account_halted.labels(self.account).set(halted)
+        self.halted = halted
 
     async def look(self, lease: Lease, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
         """What the provider says of the watched batches, by its id; absence and 404 are no status."""

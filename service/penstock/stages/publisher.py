@@ -56,16 +56,20 @@ class Publisher(Stage):
         started = False
         if room > 0 and not self.drain.is_set() and await self.census.trusts():
             now = time.monotonic()
-            for slot in await self.tools.store.slots_with_work(self.tools.ledger_grace_seconds):
+            slots = await self.tools.store.slots_with_work(self.tools.ledger_grace_seconds)
+            self.halted.intersection_update(slots)
+            for slot in slots:
                 if slot in self.sessions or self.waiting.get(slot, 0.0) > now or room <= 0:
                     continue
                 lease = await self.keeper.acquire(f"slot/{slot}")
                 if lease is None:
+                    self.halted.discard(slot)  # what it is now, its holder says
                     continue
                 self.sessions[slot] = asyncio.create_task(self.hold(slot, lease))
                 room -= 1
                 started = True
         metrics.slots_held.set(len(self.sessions))
+        metrics.slots_halted.set(len(self.halted))
         if self.sessions and not started:
             await asyncio.wait(self.sessions.values(), timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             return 0.0
@@ -83,13 +87,12 @@ class Publisher(Stage):
         self.waiting[slot] = time.monotonic() + FAILURE_SECONDS
         async with self.keeper.holding(lease):
             try:
-                finished = await session.run(self.drain)
+                finished = await session.run(self.drain, self.progressed)
             except (Halted, UnknownFormat) as error:
                 if isinstance(error, UnknownFormat):
                     metrics.formats_unknown.labels(error.kind).inc()
                 self.waiting[slot] = time.monotonic() + HALT_SECONDS
                 self.halted.add(slot)
-                metrics.slots_halted.set(len(self.halted))
                 log.error("slot.halted", slot=slot, reason=str(error), mend="penstock resume restored")  # noqa: TRY400 - no trace helps
             except TRANSIENT as error:
                 metrics.producers_fenced.inc()
@@ -98,9 +101,6 @@ class Publisher(Stage):
             else:
                 self.waiting[slot] = time.monotonic() + (0.0 if finished else FAILURE_SECONDS)
                 self.halted.discard(slot)
-                metrics.slots_halted.set(len(self.halted))
-                if finished:
-                    self.progressed()
 
     async def close(self) -> None:
         """Let open transactions come to their end; sessions see the drain between batches."""

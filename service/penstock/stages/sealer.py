@@ -28,8 +28,11 @@ HOLDERS_GAUGES = (
     metrics.backlog_bytes,
     metrics.backlog_limit_bytes,
     metrics.backlog_paused,
-    metrics.creates_used,
     metrics.window_age_stretched,
+    metrics.windows_held,
+    metrics.spending_usd,
+    metrics.spending_limit_usd,
+    metrics.spending_stopped,
 )
 """What the lease's holder shows for all, and nobody else."""
 
@@ -95,15 +98,8 @@ class Sealer(Stage):
 
     async def round(self) -> float:
         """Seal what is due."""
-        if not self.census.newest or not await self.census.trusts():  # a replica with newer limits seals
-            if self.lease is not None:
-                await self.keeper.release(self.lease)
-                self.lease = None
-            metrics.forget(*HOLDERS_GAUGES)
-            return ROUND_SECONDS
-        self.lease = await self.keeper.standing("sealer", self.lease)
+        await self.stand()
         if self.lease is None:
-            metrics.forget(*HOLDERS_GAUGES)
             return ROUND_SECONDS * 4
         await self.measure_backlog()
         await self.expire(self.lease)
@@ -141,6 +137,16 @@ class Sealer(Stage):
         limit = policy.enqueued_tokens_max or window.learned_limit
         return due_ahead(asked, ahead, limit, window.factor)
 
+    async def stand(self) -> None:
+        """Keep or take the lease, but for a replica with newer limits, and while the database lacks something."""
+        if self.lease is None or not self.lease.held:
+            metrics.forget(*HOLDERS_GAUGES)
+        if self.census.newest and await self.census.trusts():
+            self.lease = await self.keeper.standing("sealer", self.lease)
+        elif self.lease is not None:
+            lease, self.lease = self.lease, None
+            await self.keeper.release(lease)
+
     async def expire(self, lease: Lease) -> None:
         """Let nothing wait past its deadline, whatever its lane waits for (W6)."""
         for lane_id, key in (await self.store.overdue_lanes()).items():
@@ -166,7 +172,6 @@ class Sealer(Stage):
                 continue
             mine.sort(key=over_age, reverse=True)
             used, waiting = await self.store.creates_pace(account)
-            metrics.creates_used.labels(account).set(used)
             since = time.monotonic() - self.sealed_by_age_at[account]
             allowed = creates_allowed(used, waiting, per_hour, since)
             if mine[:allowed]:

@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -97,8 +97,8 @@ class SlotSession:
         """The database's clock, in Unix seconds: brokers refuse records of a replica whose own runs an hour ahead."""
         return time.monotonic() + self.clock_offset
 
-    async def run(self, drain: asyncio.Event) -> int:
-        """Work off the slot's ready batches; returns how many were finished."""
+    async def run(self, drain: asyncio.Event, progressed: Callable[[], None]) -> int:
+        """Work off the slot's ready batches while there are any, say so of each, and return how many were finished."""
         finished = 0
         try:
             await self.producer.start()
@@ -111,7 +111,9 @@ class SlotSession:
                 for batch_id, _ in ready:
                     if drain.is_set():
                         break
-                    finished += await self.work(batch_id)
+                    if await self.work(batch_id):
+                        finished += 1
+                        progressed()
             await self.clear_keys()
         finally:
             await self.producer.stop()

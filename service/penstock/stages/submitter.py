@@ -47,6 +47,8 @@ BUDGET_SECONDS = 30.0
 """A batch for which the hour has no create left waits this long."""
 OUTAGES = (ProviderUnavailable, ProviderDenied, ProviderInDoubt)
 """What no batch is to blame for."""
+DENIED_SECONDS = 900.0
+"""Whoever has met no refusal of the key for so long knows nothing of one: others submit by now, or nothing waits."""
 REFUSALS_MAX = 8
 """Definite refusals of one batch's create before the refusal is the answer of its requests."""
 
@@ -88,10 +90,13 @@ class Submitter(Stage):
         self.lane_label = lane_label
         self.outages = 0
         self.rests_until = 0.0
+        self.denied_at: float | None = None
         self.work: set[asyncio.Task[None]] = set()
 
     async def round(self) -> float:
         """Claim and submit; returns at once while there is more to claim."""
+        if self.denied_at is not None and time.monotonic() - self.denied_at > DENIED_SECONDS:
+            self.allowed()
         trusted = await self.census.trusts()
         claimed = False
         while trusted and len(self.work) < self.settings.concurrency and not self.drain.is_set():
@@ -271,7 +276,7 @@ class Submitter(Stage):
         """Say that the provider has the batch."""
         self.outages = 0
         metrics.batches_submitted.labels(self.lane_label(batch.key)).inc()
-        metrics.account_halted.labels(batch.key.account).set(0)
+        self.allowed()
         metrics.phase_seconds.labels("sealed").observe(max(0.0, time.time() - batch.sealed_at.timestamp()))
         log.debug("batch.submitted", batch=str(batch.id), provider_batch=provider_batch_id)
         self.progressed()
@@ -295,8 +300,14 @@ class Submitter(Stage):
 
     def denied(self, error: ProviderDenied) -> None:
         """The key does not serve: an operator must act; work goes on by itself when it does again."""
+        self.denied_at = time.monotonic()
         metrics.account_halted.labels(self.account).set(1)
         log.error("account.denied", account=self.account, error=str(error), mend="check the key's file")
+
+    def allowed(self) -> None:
+        """The key serves, as far as is known here."""
+        self.denied_at = None
+        metrics.account_halted.labels(self.account).set(0)
 
     async def close(self) -> None:
         """Let what is under way come to its end; a create is never left half-written for want of a second."""

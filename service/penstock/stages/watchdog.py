@@ -1,8 +1,9 @@
-"""The watchdog: how late the event loop runs, and whether stages that must move still do."""
+"""The watchdog: how late the event loop runs, and how much room the spool's disk has."""
 
 import asyncio
 import time
 
+from penstock.spool import Spool
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
@@ -11,12 +12,13 @@ WINDOW_TICKS = 100
 
 
 class Watchdog(Stage):
-    """Measures the loop's lag; its own ticks are the liveness of the process."""
+    """Measures the loop's lag and the spool's disk; its own ticks are the liveness of the process."""
 
     name = "watchdog"
 
-    def __init__(self, drain: asyncio.Event) -> None:
+    def __init__(self, drain: asyncio.Event, spool: Spool) -> None:
         super().__init__(drain)
+        self.spool = spool
         self.worst = 0.0
         self.ticks = 0
 
@@ -29,4 +31,5 @@ class Watchdog(Stage):
         if self.ticks % WINDOW_TICKS == 0:
             metrics.loop_lag.set(self.worst)
             self.worst = 0.0
+            await self.spool.measure()
         return 0.0

@@ -34,6 +34,14 @@ result_latency = BulkHistogram(
 queue_requests = Gauge("penstock_queue_requests", "Requests waiting, by where they wait.", ["lane", "stage"])
 queue_bytes = Gauge("penstock_queue_bytes", "Bytes of requests waiting, by where they wait.", ["lane", "stage"])
 queue_oldest_age = Gauge("penstock_queue_oldest_age_seconds", "Age of the oldest unanswered request.", ["lane"])
+queue_deadline = Gauge(
+    "penstock_queue_deadline_ratio",
+    "Most of its deadline that a waiting request has used; one that is submitted: of the lane's deadline.",
+    ["lane"],
+)
+quota_wait = Gauge(
+    "penstock_quota_wait_seconds", "Age of the oldest sealed batch that waits for enqueued tokens.", ["lane"]
+)
 batches = Gauge("penstock_batches", "Batches by state.", ["state"])
 provider_batches = Gauge("penstock_provider_batches", "Open batches by the provider's status.", ["status"])
 in_doubt_creates = Gauge("penstock_in_doubt_creates", "Creates whose answer is not known.")
@@ -44,6 +52,7 @@ backlog_bytes = Gauge("penstock_backlog_bytes", "Bytes that a request topic hold
 backlog_limit_bytes = Gauge("penstock_backlog_limit_bytes", "Where intake of a topic pauses.", ["topic"])
 backlog_paused = Gauge("penstock_backlog_paused", "1 while intake of a topic is paused by its backlog.", ["topic"])
 creates_used = Gauge("penstock_creates_used", "Creates of the last hour.", ["account"])
+creates_limit = Gauge("penstock_creates_limit", "Creates that an account may make in an hour.", ["account"])
 window_age_stretched = Gauge(
     "penstock_window_age_stretched_seconds", "How far the oldest due window waits past its age for the create budget."
 )
@@ -52,6 +61,16 @@ windows_held = Gauge(
 )
 actionable_work = Gauge("penstock_actionable_work", "Work that a stage could do now.", ["stage"])
 pauses = Gauge("penstock_pauses", "What operators hold paused: lanes, accounts, topics.", ["kind"])
+pause_age = Gauge("penstock_pause_age_seconds", "Age of the oldest pause.", ["kind"])
+lanes_halted = Gauge("penstock_lanes_halted", "Lanes halted for safety: the provider refused what we wrote.")
+parked_batches = Gauge("penstock_parked_batches", "Batches that are set aside because their topic refuses.")
+files_life = Gauge(
+    "penstock_provider_files_life_ratio",
+    "Least share of their life that output files of unpublished batches still have.",
+    ["account"],
+)
+postgres_size = Gauge("penstock_postgres_size_bytes", "Size of the database.")
+postgres_size_limit = Gauge("penstock_postgres_size_limit_bytes", "Size of the database that its disk has room for.")
 replica_generations = Gauge("penstock_replica_generations", "Different lane configurations among live replicas.")
 
 # Batches
@@ -94,7 +113,7 @@ spending_stopped = Gauge(
 tokens_unpriced = Counter("penstock_tokens_unpriced_total", "Tokens of models without a known batch price.")
 
 # Provider, Kafka, Postgres
-provider_calls = Counter("penstock_provider_calls_total", "Calls to the provider.", ["operation", "status"])
+provider_calls = Counter("penstock_provider_calls_total", "Calls to the provider.", ["account", "operation", "status"])
 provider_call_seconds = Histogram("penstock_provider_call_seconds", "Duration of calls.", ["operation"], buckets=CALLS)
 webhooks = Counter(
     "penstock_webhooks_total",
@@ -138,7 +157,14 @@ stage_failures = Counter(
 )
 loop_lag = Gauge("penstock_loop_lag_seconds", "Longest delay of the event loop in the last 10 seconds.")
 spool_bytes = Gauge("penstock_spool_bytes", "Bytes reserved in the spool folder.", ["direction"])
+spool_limit = Gauge("penstock_spool_limit_bytes", "Bytes that may be reserved in the spool folder.", ["direction"])
+spool_free = Gauge("penstock_spool_free_bytes", "Bytes that the spool folder's disk has free.")
 build_info = Gauge("penstock_build_info", "Version and deployment.", ["version", "deployment"])
+
+for _cause in ("create", "abandoned", "file_lost"):
+    duplicates.labels(_cause)  # shown from the start: of a series that begins with its first count nobody sees a rise
+for _kind in ("chunk", "manifest", "decision", "ledger"):
+    formats_unknown.labels(_kind)
 
 
 def forget(*gauges: Gauge) -> None:

@@ -55,10 +55,10 @@ def producer_first(patch: Patch) -> None:
     run = SlotSession.run
     early: dict[int, Any] = {}
 
-    async def read_then_run(self: SlotSession, drain: Any) -> int:
+    async def read_then_run(self: SlotSession, *given: Any) -> int:
         topic = self.tools.kafka.ledger_topic
         early[self.slot] = await read_ledger(self.tools.kafka, topic, self.slot, self.client_id, 60.0)
-        return await run(self, drain)
+        return await run(self, *given)
 
     async def remember(_: Any, __: str, slot: int, *___: object) -> Any:
         return early.pop(slot)

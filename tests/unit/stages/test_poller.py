@@ -4,9 +4,11 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from penstock.core.batch import ProviderBatch
 from penstock.core.errors import ProviderMissing, ProviderUnavailable
@@ -79,8 +81,13 @@ class FakeClient(ProviderClient):
 
 
 class FakeKeeper:
-    async def standing(self, name: str, current: Lease | None) -> Lease:
-        return Lease(name, 1, 60.0, float("inf"), time.monotonic())
+    store = SimpleNamespace(seconds=30.0)
+
+    def __init__(self, *, elsewhere: bool = False) -> None:
+        self.elsewhere = elsewhere
+
+    async def standing(self, name: str, current: Lease | None) -> Lease | None:
+        return None if self.elsewhere else Lease(name, 1, 60.0, float("inf"), time.monotonic())
 
 
 def poller_of(*batches: Watched) -> tuple[Poller, FakeStore, FakeClient]:
@@ -124,3 +131,25 @@ async def test_with_a_key_that_knows_none_of_our_batches_they_are_kept_for_longe
     poller, store, _ = poller_of(late, later)
     await poller.round()
     assert store.abandoned == [(later.id, True)]
+
+
+def halted() -> float | None:
+    return REGISTRY.get_sample_value("penstock_account_halted", {"account": "account"})
+
+
+async def test_who_watches_an_account_no_more_says_no_longer_that_it_is_halted() -> None:
+    poller, _, _ = poller_of(watched("missing-1"))
+    await poller.round()
+    assert halted() == 1
+    poller.keeper = cast("LeaseKeeper", cast("Any", FakeKeeper(elsewhere=True)))
+    await poller.round()
+    assert halted() == 0
+
+
+async def test_an_account_of_which_nothing_is_watched_any_more_is_not_halted() -> None:
+    poller, store, _ = poller_of(watched("missing-1"))
+    await poller.round()
+    assert halted() == 1
+    store.batches = []
+    await poller.round()
+    assert halted() == 0

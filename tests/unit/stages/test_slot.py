@@ -1,3 +1,4 @@
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,6 +80,34 @@ async def test_a_finished_batch_is_forgotten() -> None:
     session = Session()
     assert await session.work(BATCH) is True
     assert session.tools.patience == {}
+
+
+class Busy(Session):
+    """A session to which batches come as long as it works."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.left = batches
+        self.producer: Any = SimpleNamespace(start=self.nothing, stop=self.nothing)
+        self.store: Any = SimpleNamespace(batches=self.batches)
+        self.tools.collector.store.database_clock = self.clock  # type: ignore[method-assign]
+
+    async def nothing(self) -> None: ...
+
+    read_ledger = clear_keys = nothing
+
+    async def clock(self) -> float:
+        return 0.0
+
+    async def batches(self, *_: object) -> list[tuple[uuid.UUID, None]]:
+        self.left -= 1
+        return [(uuid.uuid4(), None)] if self.left >= 0 else []
+
+
+async def test_a_session_that_never_runs_out_of_batches_makes_progress_with_each() -> None:
+    session, left = Busy(3), []
+    assert await session.run(asyncio.Event(), lambda: left.append(session.left)) == 3
+    assert left == [2, 1, 0]
 
 
 def test_a_slice_is_bounded_in_requests_and_bytes_and_never_empty() -> None:

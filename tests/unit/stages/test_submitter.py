@@ -9,15 +9,23 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from penstock.core.batch import BatchState
-from penstock.core.errors import PenstockError, ProviderRefused, ProviderUnavailable, Superseded, UnknownFormat
+from penstock.core.errors import (
+    PenstockError,
+    ProviderDenied,
+    ProviderRefused,
+    ProviderUnavailable,
+    Superseded,
+    UnknownFormat,
+)
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Held
 from penstock.postgres.submitter_store import Claim, SubmitterStore
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.submitter import Submitter
+from penstock.stages.submitter import DENIED_SECONDS, Submitter
 
 UNFORESEEN = [
     UnknownFormat("manifest", "a newer chunk"),
@@ -34,8 +42,13 @@ class FakeStore(SubmitterStore):
 
     def __init__(self) -> None:
         self.creating = False
+        self.claims = 0
         self.postponed: list[float] = []
         self.looked: list[uuid.UUID] = []
+
+    async def claim(self, account: str, look_up_seconds: float) -> Claim | None:
+        self.claims += 1
+        return None
 
     async def postpone(self, lease: Held, batch_id: uuid.UUID, seconds: float) -> None:
         if self.creating:
@@ -148,3 +161,16 @@ async def test_while_the_database_is_away_no_batch_is_blamed(error: BaseExceptio
     with pytest.raises(type(error)):
         await submitter_of(store, error).submit(claim_of(), lease_of("batch"))
     assert not store.postponed
+
+
+async def test_a_refusal_of_the_key_that_others_have_seen_the_end_of_is_forgotten() -> None:
+    submitter = submitter_of(FakeStore(), ProviderDenied("files.create", "revoked"))
+    halted = {"account": submitter.account}
+    await submitter.submit(claim_of(), lease_of("batch"))
+    assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 1
+    await submitter.round()
+    assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 1
+    assert submitter.denied_at is not None
+    submitter.denied_at -= DENIED_SECONDS
+    await submitter.round()
+    assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 0

@@ -21,15 +21,23 @@ WHERE seen_at > clock_timestamp() - interval '30 seconds';
 SELECT
     l.account, l.endpoint, l.model, l.completion_window, w.stage,
     sum(w.requests)::bigint AS requests, sum(w.bytes)::bigint AS bytes,
-    coalesce(extract(epoch FROM clock_timestamp() - min(w.since)), 0)::double precision AS oldest_age_seconds
+    coalesce(extract(epoch FROM clock_timestamp() - min(w.since)), 0)::double precision AS oldest_age_seconds,
+    max(
+        CASE WHEN w.deadline_at IS NOT NULL THEN
+            extract(epoch FROM clock_timestamp() - w.since) / greatest(extract(epoch FROM w.deadline_at - w.since), 1)
+        END
+    )::double precision AS deadline_ratio
 FROM (
-    SELECT lane_id, 'window' AS stage, requests - taken AS requests, left_bytes AS bytes, created_at AS since
+    SELECT
+        lane_id, 'window' AS stage, requests - taken AS requests, left_bytes AS bytes, created_at AS since, deadline_at
     FROM chunk WHERE taken < requests
     UNION ALL
-    SELECT lane_id, CASE state WHEN 'creating' THEN 'sealed' ELSE state END, requests, bytes, sealed_at
+    SELECT
+        lane_id, CASE state WHEN 'creating' THEN 'sealed' ELSE state END, requests, bytes, sealed_at,
+        CASE WHEN state IN ('sealed', 'creating') THEN deadline_at END
     FROM batch WHERE state IN ('sealed', 'creating', 'submitted', 'ended')
     UNION ALL
-    SELECT lane_id, 'ended', requests, bytes, sealed_at FROM batch WHERE state = 'decided'
+    SELECT lane_id, 'ended', requests, bytes, sealed_at, NULL FROM batch WHERE state = 'decided'
 ) AS w
 JOIN lane AS l ON l.id = w.lane_id
 GROUP BY l.id, w.stage;
@@ -38,7 +46,40 @@ GROUP BY l.id, w.stage;
 SELECT count(*) FROM chunk WHERE taken < requests AND format > $1;
 
 -- name: count_pauses
-SELECT kind, count(*) AS pauses FROM pause GROUP BY kind;
+SELECT kind, count(*) AS pauses, extract(epoch FROM clock_timestamp() - min(paused_at))::double precision AS age_seconds
+FROM pause GROUP BY kind;
+
+-- name: stopped
+SELECT
+    (SELECT count(*) FROM lane WHERE halted_reason IS NOT NULL) AS lanes_halted,
+    (SELECT count(*) FROM batch WHERE state = 'decided' AND parked_reason IS NOT NULL) AS batches_parked;
+
+-- name: quota_waits
+SELECT l.account, l.endpoint, l.model, l.completion_window,
+    extract(epoch FROM clock_timestamp() - min(b.sealed_at))::double precision AS age_seconds
+FROM batch AS b
+JOIN lane_open AS l ON l.id = b.lane_id
+-- Reservations are searched batch by batch (see models_waiting).
+WHERE b.state = 'sealed' AND b.not_before <= statement_timestamp()
+    AND (SELECT true FROM reservation AS r WHERE r.batch_id = b.id) IS NULL
+GROUP BY l.account, l.endpoint, l.model, l.completion_window;
+
+-- name: file_ages
+SELECT l.account, extract(epoch FROM clock_timestamp() - min(b.ended_at))::double precision AS age_seconds
+FROM batch AS b
+JOIN lane AS l ON l.id = b.lane_id
+WHERE b.state IN ('ended', 'decided') AND (b.output_file_id IS NOT NULL OR b.error_file_id IS NOT NULL)
+GROUP BY l.account;
+
+-- name: database_bytes
+SELECT pg_database_size(current_database());
+
+-- name: creates_by_account
+SELECT a.account, (
+    SELECT count(*) FROM intent AS i
+    WHERE i.account = a.account AND i.intended_at > statement_timestamp() - interval '1 hour'
+) AS creates
+FROM unnest($1::text[]) AS a (account);
 
 -- name: batch_states
 SELECT state, count(*) AS batches FROM batch

@@ -1,0 +1,129 @@
+"""What the holder of the census shows for the whole cluster, and what it shows no longer when it is that no more."""
+
+import asyncio
+import time
+import uuid
+
+from prometheus_client import REGISTRY
+
+from penstock.core.lane import LanePolicy, Lanes
+from penstock.postgres.census_store import CensusStore
+from penstock.postgres.database import Database
+from penstock.postgres.lease_store import LeaseStore
+from penstock.settings import ProviderSettings
+from penstock.stages.census import Census
+from penstock.stages.lease import LeaseKeeper
+from tests.support.rows import ACCOUNT, batch_of, chunk_of, migrated, store
+
+HOUR = 3600.0
+LANE = "named"
+ENDED = """
+UPDATE batch SET provider_batch_id = 'batch_1', submitted_at = now(), state = 'creating', file_id = 'file_1'
+WHERE id = $1 RETURNING id
+"""
+COLLECTABLE = """
+UPDATE batch SET state = 'ended', output_file_id = 'file_2', ended_at = now() - interval '5 days' WHERE id = $1
+"""
+
+
+def census_of(database: Database) -> Census:
+    keeper = LeaseKeeper(asyncio.Event(), LeaseStore(database, uuid.uuid4(), 60.0))
+    lanes = Lanes(defaults=LanePolicy(deadline_seconds=10 * HOUR))
+    accounts = {ACCOUNT: ProviderSettings(account=ACCOUNT, creates_per_hour=77, file_expires_seconds=10 * 86400)}
+    return Census(
+        asyncio.Event(),
+        CensusStore(database),
+        keeper,
+        generation=1,
+        lanes=lanes,
+        accounts=accounts,
+        database_bytes_max=123,
+        lane_label=lambda _: LANE,
+    )
+
+
+def shown(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+async def run(database: Database, statement: str, *arguments: object) -> None:
+    async with database.pool.acquire() as connection:
+        await connection.execute(statement, *arguments)
+
+
+async def test_a_deadline_counts_against_what_is_not_sent_yet(database: str) -> None:
+    async with migrated(database) as pool:
+        await store(pool, chunk_of(2, deadline=time.time() + 3 * HOUR))
+        await run(pool, "UPDATE chunk SET created_at = created_at - interval '9 hours'")
+        await census_of(pool).round()
+        assert 0.74 < (shown("penstock_queue_deadline_ratio", lane=LANE) or 0) < 0.76
+
+
+async def test_what_is_at_the_provider_counts_against_its_lanes_deadline(database: str) -> None:
+    async with migrated(database) as pool:
+        batch_id = await batch_of(pool)
+        await run(pool, ENDED, batch_id)
+        await run(pool, "UPDATE batch SET state = 'submitted', sealed_at = now() - interval '8 hours'")
+        await run(pool, "UPDATE batch SET deadline_at = now() - interval '1 hour'")
+        await census_of(pool).round()
+        assert 0.79 < (shown("penstock_queue_deadline_ratio", lane=LANE) or 0) < 0.81
+
+
+async def test_a_batch_without_tokens_waits_for_quota_and_not_while_its_lane_is_paused(database: str) -> None:
+    async with migrated(database) as pool:
+        await batch_of(pool)
+        await run(pool, "UPDATE batch SET sealed_at = now() - interval '2 hours'")
+        census = census_of(pool)
+        await census.gauge()
+        assert 7190 < (shown("penstock_quota_wait_seconds", lane=LANE) or 0) < 7300
+        await run(pool, "INSERT INTO pause VALUES ('account', $1, 'a test', now() - interval '3 hours')", ACCOUNT)
+        await census.gauge()
+        assert shown("penstock_quota_wait_seconds", lane=LANE) is None
+        assert shown("penstock_pauses", kind="account") == 1
+        assert 10790 < (shown("penstock_pause_age_seconds", kind="account") or 0) < 10900
+        assert shown("penstock_pause_age_seconds", kind="topic") == 0
+
+
+async def test_output_files_age_while_their_batch_is_not_published(database: str) -> None:
+    async with migrated(database) as pool:
+        batch_id = await batch_of(pool)
+        census = census_of(pool)
+        await census.gauge()
+        assert shown("penstock_provider_files_life_ratio", account=ACCOUNT) == 1
+        await run(pool, ENDED, batch_id)
+        await run(pool, "UPDATE batch SET state = 'submitted'")
+        await run(pool, COLLECTABLE, batch_id)
+        await census.gauge()
+        assert 0.49 < (shown("penstock_provider_files_life_ratio", account=ACCOUNT) or 0) < 0.51
+        decided = "UPDATE batch SET state = 'decided', decision_id = id, decided_at = now(), parked_reason = 'gone'"
+        await run(pool, decided)
+        await census.gauge()
+        assert 0.49 < (shown("penstock_provider_files_life_ratio", account=ACCOUNT) or 0) < 0.51
+        assert shown("penstock_parked_batches") == 1
+
+
+async def test_limits_are_shown_beside_what_they_bind(database: str) -> None:
+    async with migrated(database) as pool:
+        await batch_of(pool)
+        await run(pool, "INSERT INTO intent (id, batch_id, account) SELECT id, id, $1 FROM batch", ACCOUNT)
+        await run(pool, "UPDATE lane SET halted_reason = 'a test'")
+        await census_of(pool).gauge()
+        assert shown("penstock_creates_used", account=ACCOUNT) == 1
+        assert shown("penstock_creates_limit", account=ACCOUNT) == 77
+        assert shown("penstock_lanes_halted") == 1
+        assert shown("penstock_postgres_size_limit_bytes") == 123
+        assert (shown("penstock_postgres_size_bytes") or 0) > 1_000_000
+
+
+async def test_who_lost_the_lease_shows_nothing_even_without_a_database(database: str) -> None:
+    async with migrated(database) as pool:
+        await batch_of(pool)
+        census = census_of(pool)
+        await census.round()
+        assert shown("penstock_queue_requests", lane=LANE, stage="sealed") == 2
+        assert census.lease is not None
+        census.lease.lost = True
+    await census.guarded_round()
+    assert census.failures == 1
+    assert shown("penstock_queue_requests", lane=LANE, stage="sealed") is None
+    assert shown("penstock_postgres_size_bytes") == 0
