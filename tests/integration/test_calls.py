@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "poller_cancel_grace_seconds": 0.5,
     "poller_stuck_grace_seconds": 0,
     "provider_timeout_seconds": TIMEOUT_SECONDS,
+    "publisher_file_gone_seconds": 1,
     "submitter_concurrency": 8,
     "submitter_look_up_seconds": 0.5,
     "submitter_settle_seconds": STALE_SECONDS,

@@ -10,7 +10,7 @@ import pytest
 
 import penstock.provider.client
 from penstock.core.batch import Hint
-from penstock.core.errors import ProviderError, ProviderUnavailable
+from penstock.core.errors import ProviderError, ProviderMissing, ProviderUnavailable
 from penstock.core.lane import Lanes
 from penstock.postgres.batch_row import ChunkReader
 from penstock.postgres.collector_store import CollectorStore
@@ -177,6 +177,24 @@ async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_li
         await collector.file_ids(account.client, await store.load(batch_id))
     collector.file_gone_seconds = 0.0
     assert await collector.file_ids(account.client, await store.load(batch_id)) == []
+
+
+@pytest.mark.outcome("forgotten")
+async def test_a_batch_that_ended_and_is_then_forgotten_has_no_more_lines_after_a_while(
+    account: Account, tmp_path: Path
+) -> None:
+    batch_id, provider_batch_id = await account.submit()
+    await reach(account.sdk, provider_batch_id)
+    await poller(account).round()
+    await account.simulator.faults([{"operation": "batches.retrieve", "http": {"status": 404}}])
+    store, reader = CollectorStore(account.pool, 4), ChunkReader(account.pool)
+    spool = Spool(SpoolSettings(folder=tmp_path), uuid.uuid4())
+    collector = Collector(store, reader, ProviderClients({ACCOUNT: account.client}), spool, Lanes(), str, 3600.0)
+    batch = await store.load(batch_id)
+    with pytest.raises(ProviderMissing):
+        await collector.file_ids(account.client, batch)
+    collector.file_gone_seconds = 0.0
+    assert await collector.file_ids(account.client, batch) == [batch.output_file_id], "what is known of it is kept"
 
 
 @pytest.mark.defence("watched_to_its_end")

@@ -63,7 +63,8 @@ ENDS = (
     Row(
         "forgotten",
         "404 for a batch of ours for ever",
-        "404 is no status: past its expiry and both graces it is given up here, and goes again",
+        "404 is no status: past its expiry and both graces it is given up here, and goes again; so it does when it had "
+        "ended and its files are not known, after `PENSTOCK_PUBLISHER_FILE_GONE_SECONDS`",
     ),
 )
 

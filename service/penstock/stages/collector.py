@@ -158,7 +158,12 @@ class Collector:
         known = [each for each in (batch.output_file_id, batch.error_file_id) if each]
         if len(known) == 2 or batch.provider_batch_id is None:  # noqa: PLR2004 - output and error file
             return known
-        fresh = await client.retrieve(batch.provider_batch_id)
+        try:
+            fresh = await client.retrieve(batch.provider_batch_id)
+        except ProviderMissing:  # it has ended, and is forgotten
+            if not self.proven(batch.provider_batch_id):
+                raise
+            return known
         known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
         if not known and batch.provider_status == "completed" and not self.proven(batch.provider_batch_id):
             raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
