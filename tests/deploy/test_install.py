@@ -95,7 +95,9 @@ def test_a_release_lives_from_install_to_uninstall(cluster: Cluster) -> None:
     assert cluster.environment()["PENSTOCK_DRAIN_SECONDS"] == "60"
     cluster.helm("rollback", RELEASE, 1, "--wait", "--wait-for-jobs", "--timeout=120s")
     assert cluster.environment()["PENSTOCK_DRAIN_SECONDS"] == "25"
-    cluster.helm("test", RELEASE, "--timeout=60s")
+    tested = cluster.helm("test", RELEASE, "--timeout=60s")
+    assert "penstock-test" in tested, "without a test helm says nothing, and is content"
+    assert "Succeeded" in tested
     cluster.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
     kinds = "deployment,job,serviceaccount,service,networkpolicy,poddisruptionbudget,configmap,pod"
     assert cluster.names(kinds) <= {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt"}

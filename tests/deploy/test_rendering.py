@@ -137,6 +137,15 @@ def test_kube_score_finds_only_what_has_a_reason(name: str, rendered: dict[str, 
     assert [each for each in found if not each.endswith(allowed)] == []
 
 
+def test_a_package_holds_what_is_installed_and_none_of_the_charts_own_tests(tmp_path: Path) -> None:
+    helm("package", CHART, "--destination", tmp_path)
+    [package] = tmp_path.glob("*.tgz")
+    held = run("tar", "-tzf", package).split()
+    for each in ("templates/tests/ask.yaml", "files/rules.yaml", "values.schema.json", "examples/demo.yaml"):
+        assert f"penstock/{each}" in held
+    assert [each for each in held if each.startswith("penstock/tests/")] == []
+
+
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     assert run(folder() / "checkers" / "bin" / "hadolint", ROOT / "Dockerfile") == ""
 

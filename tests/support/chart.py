@@ -22,6 +22,9 @@ DESCRIPTION = "# -- "
 SCHEMA = "# @schema "
 SETTINGS = "settings"
 """Instead of a schema: that of the settings which the chart's templates do not set."""
+RESOURCES = "resources"
+"""Instead of a schema: that of requests and limits."""
+QUANTITIES = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
 MARKS = ("<!-- values: written from values.yaml by `make docs` -->", "<!-- end of values -->")
 KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
@@ -86,6 +89,11 @@ def comment(lines: list[str], line: int) -> tuple[str, dict[str, Any]]:
             description += " " + each.removeprefix("#").strip()
     if extra == SETTINGS:
         return description, settings_schema()
+    if extra == RESOURCES:
+        return description, {
+            "additionalProperties": False,
+            "properties": {"requests": QUANTITIES, "limits": QUANTITIES},
+        }
     return description, json.loads(extra) if extra else {}
 
 

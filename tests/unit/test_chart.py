@@ -58,6 +58,7 @@ def test_every_object_is_closed_unless_it_is_said() -> None:
         ({"settings": {"log": {"level": "loud"}}}, "'loud' is not one of"),
         ({"kafka": {"bootstrapServers": ["kafka"]}}, "does not match"),
         ({"autoscaling": {"kind": "HPA"}}, "'HPA' is not one of"),
+        ({"resources": {"request": {"cpu": "1"}}}, "'request' was unexpected"),
         ({"provider": {"apiKey": {"value": "sk-secret"}}}, "'value' was unexpected"),
     ],
 )
