@@ -204,6 +204,7 @@ SCENARIOS = {
     "withdrawn": Scenario(
         lanes=("plain",), dead=0, faults=[http("files.create", 1000, status=503)], nudges=[WITHDRAWN, NOTED]
     ),
+    "limited": Scenario(lanes=("plain",), dead=0, settings={"provider_usd_per_day_max": 1000}),
     "stuck": Scenario(
         lanes=("plain", "slow"),
         dead=0,
@@ -265,6 +266,7 @@ OTHERS = {
     "unwilling": ("submitter.answer",),
     "late": ("sealer.expire",),
     "unserved": ("submitter.expire",),
+    "limited": ("sealer.spending",),
     "withdrawn": ("census.forget_audit", "submitter.withdraw"),
     "stuck": ("batches.cancel", "poller.abandon", "poller.request_cancel"),
     "halted": ("collector.halt_lane",),
