@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from penstock.accounts import Account
 from penstock.core.errors import ConfigurationError
 from penstock.core.gathering import Rules
-from penstock.core.lane import LaneKey, Lanes
+from penstock.core.lane import OTHER, LaneKey, Lanes
 from penstock.core.ledger import disagreement
 from penstock.core.request import RequestLimits
 from penstock.http.webhook import PATH, Receiver, webhook_application
@@ -46,6 +46,7 @@ from penstock.stages.slot import SlotTools
 from penstock.stages.stage import Stage
 from penstock.stages.submitter import Submitter
 from penstock.stages.watchdog import Watchdog
+from penstock.telemetry import metrics
 
 LIMITED = frozenset({"seal", "submit"})
 """What replicas leave to those with newer limits: only one that does it can take it over (B6)."""
@@ -136,6 +137,7 @@ class Composition:
 
     def __post_init__(self) -> None:
         self.reader = ChunkReader(self.database)
+        metrics.show_lanes(self.lanes.names)
         self.census = Census(
             self.drain,
             CensusStore(self.database),
@@ -181,7 +183,7 @@ class Composition:
         """A lane's bounded name for metrics: as configured, or `other`."""
         if key.dead:
             return "dead-letters"
-        return self.lanes.policy(key).name or "other"
+        return self.lanes.policy(key).name or OTHER
 
     def intake(self) -> Intake:
         """Request topics to chunks."""

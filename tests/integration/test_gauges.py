@@ -24,3 +24,12 @@ async def test_who_lost_the_lease_shows_the_clusters_gauges_no_longer(bridge: Br
             await one.fell_to(QUEUE, 0)
             await one.fell_to(BACKLOG, 0)
             assert await other.metric(QUEUE) == 5
+
+
+async def test_what_a_lane_costs_is_shown_before_it_costs_anything(bridge: Bridge) -> None:
+    bridge.lanes.write_text('[[lane]]\nmodel = "gpt-4o"\nname = "large"\n')
+    async with bridge.service() as service:
+        text = service.get("/metrics")
+    for lane in ("large", "other"):
+        assert f'penstock_cost_usd_total{{lane="{lane}"}} 0.0' in text
+        assert f'penstock_tokens_used_total{{direction="output",lane="{lane}"}} 0.0' in text

@@ -43,6 +43,10 @@ class LaneKey(NamedTuple):
 DEAD_LETTERS = LaneKey("", DEAD_LETTER_ENDPOINT, "", "")
 
 
+OTHER = "other"
+"""The name in metrics of lanes that have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
     """Limits and times of a lane.
@@ -116,6 +120,12 @@ class Lanes:
     """Bytes that a request topic may hold in Postgres, where it differs from the deployment's limit."""
     accounts: tuple[AccountRule, ...] = ()
     """Accounts beside the one of the settings; the first that takes a request has it."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name in metrics that a lane can have."""
+        rules = {str(rule.values["name"]) for rule in self.rules if rule.values.get("name")}
+        return frozenset({self.defaults.name or OTHER, *rules})
 
     def account(self, topic: str, tenant: str, endpoint: str, model: str) -> str | None:
         """The account that a request goes to; None is that of the settings."""

@@ -5,6 +5,8 @@ the Batch API's endpoints.
 Seconds and bytes are base units; counters end in `_total`.
 """
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from penstock.telemetry.bulk_histogram import BulkHistogram
@@ -165,6 +167,15 @@ for _cause in ("create", "abandoned", "file_lost"):
     duplicates.labels(_cause)  # shown from the start: of a series that begins with its first count nobody sees a rise
 for _kind in ("chunk", "manifest", "decision", "ledger"):
     formats_unknown.labels(_kind)
+
+
+def show_lanes(names: Iterable[str]) -> None:
+    """Show what lanes cost from the start: 0, so that the first count is seen as a rise."""
+    for name in names:
+        cost_usd.labels(name)
+        saving_usd.labels(name)
+        for direction in ("input", "output"):
+            tokens_used.labels(name, direction)
 
 
 def forget(*gauges: Gauge) -> None:
