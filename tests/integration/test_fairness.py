@@ -77,7 +77,7 @@ async def dump(talk: Conversation, count: int) -> list[str]:
 async def overtaking(talk: Conversation, name: str, headers: Sequence[tuple[str, bytes]]) -> list[Any]:
     """Send a few requests, and wait for their answers; the batches sealed since they were stored, in order."""
     lines = [chat(f"{name}-{number}", model="tight") for number in range(FEW)]
-    await talk.ask(lines, headers=headers)
+    await talk.ask(lines, headers=headers, timeout_seconds=60)
     priority = Priority.HIGH if len(headers) > 1 else Priority.NORMAL
     return await talk.bridge.sql(BATCHES, share_of("B"), priority)
 

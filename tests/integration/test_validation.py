@@ -154,7 +154,7 @@ async def test_a_request_larger_than_the_limit_of_its_model_is_answered_so(talk:
 
 @pytest.mark.outcome("limit-inputs-enqueued")
 async def test_embeddings_over_the_enqueued_inputs_go_when_there_is_room(talk: Conversation) -> None:
-    slow = {"when": {"model": "first*"}, "batch": {"seconds": {"in_progress": 2}}}
+    slow = {"when": {"model": "first*"}, "batch": {"seconds": {"in_progress": 6}}}
     await talk.bridge.simulator.faults([slow])
     first = [embedding(f"first-{n}", inputs=10, model="first") for n in range(5)]
     second = [embedding(f"second-{n}", inputs=10, model="second") for n in range(5)]
