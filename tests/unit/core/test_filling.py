@@ -190,9 +190,8 @@ def test_what_is_not_sealed_now_is_not_read() -> None:
 def test_dealing_a_full_window_between_many_takes_a_moment() -> None:
     """Ten million requests wait: the work is that of the windows filled, not of what waits."""
     sizes = Sizes([Size(1, 100, 25, 1)] * 5000)
-    chunks = [
-        ChunkSummary(uuid.UUID(int=number), 0, total(sizes), 0.0, Turn(1, number % SHARES)) for number in range(2000)
-    ]
+    left = total(sizes)
+    chunks = [ChunkSummary(uuid.UUID(int=number), 0, left, 0.0, Turn(1, number % SHARES)) for number in range(2000)]
     limits = limits_of(LanePolicy(), "/v1/responses", None, 1.0, probe=False)
     started = time.process_time()
     windows = fill(chunks, limits, lambda _: sizes, 16)
