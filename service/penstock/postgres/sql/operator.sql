@@ -10,8 +10,10 @@ USING batch AS b
 WHERE b.id = r.batch_id AND b.state = 'sealed' AND NOT EXISTS (SELECT FROM lane_open AS l WHERE l.id = b.lane_id);
 
 -- name: lanes_named
-SELECT account, endpoint, model, completion_window FROM lane
-WHERE closed_at IS NULL AND account <> '' AND CASE $1
+-- A lane can be closed before the first requests for which it was opened are stored.
+SELECT l.account, l.endpoint, l.model, l.completion_window FROM lane AS l
+WHERE (l.closed_at IS NULL OR EXISTS (SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at IS NULL))
+    AND l.account <> '' AND CASE $1
     WHEN 'account' THEN account = $2
     ELSE $2 IN (model, endpoint, account || endpoint || ':' || model || '@' || completion_window)
 END;
@@ -24,8 +26,9 @@ WHERE halted_reason IS NOT NULL AND (
 RETURNING account || endpoint || ':' || model || '@' || completion_window AS name;
 
 -- name: request_flush
-UPDATE lane SET flush_requested_at = clock_timestamp()
-WHERE closed_at IS NULL AND account <> '' AND (
+UPDATE lane AS l SET flush_requested_at = clock_timestamp()
+WHERE (l.closed_at IS NULL OR EXISTS (SELECT FROM chunk AS c WHERE c.lane_id = l.id AND c.closed_at IS NULL))
+    AND l.account <> '' AND (
     $1::text IS NULL OR $1 IN (model, endpoint, account || endpoint || ':' || model || '@' || completion_window)
 )
 RETURNING account, endpoint, model, completion_window;
