@@ -167,11 +167,12 @@ async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(br
         intake_linger_seconds=0.2,
     ) as service:
         talk = Conversation(bridge, service)
-        first = connected(service)
+        first: set[int] = set()
+        while not first:  # between two of them there can be none
+            first = connected(service)
         for turn in range(4):
             await talk.ask([chat(f"token-{turn}-{number}", model=f"token-{turn}") for number in range(20)])
             await asyncio.sleep(TOKEN_SECONDS / 2)
-        assert first
         assert not first & connected(service), "the broker has not ended what was connected first"
         assert service.logs("partition.halted") == []
         await talk.check()
