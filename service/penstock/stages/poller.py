@@ -63,6 +63,7 @@ class Poller(Stage):
         self.lease: Lease | None = None
         self.unknown_statuses: set[str] = set()
         self.asked_at: dict[str, float] = {}
+        self.saw_none = False
         self.halted = False
 
     async def round(self) -> float:
@@ -107,9 +108,12 @@ class Poller(Stage):
                 "account.denied", account=self.account, error=str(error), mend="check the key's file"
             )
             return self.settings.interval_max_seconds
-        self.show_halted(halted=not seen)
+        # One round can miss them all by chance: a stale list, and a batch that is not found yet.
+        lost, self.saw_none = not seen and self.saw_none, not seen
+        self.show_halted(halted=lost)
         if not seen:
             self.client.renew()  # no 401 comes that would have a mended key read
+        if lost:
             log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
         await self.record(lease, watched, seen)
         await self.end_what_must(lease, watched, seen)
