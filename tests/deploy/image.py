@@ -17,7 +17,6 @@ from tests.deploy.command import Failed, attempt, run
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = "localhost/python:slim"
-MIRROR = "http://deb.debian.org/debian"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 NEEDED = ("podman", "runc", "debootstrap")
@@ -74,7 +73,7 @@ class Podman:
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             root = Path(name, "root")
             packages = "--include=python3,python3-venv,ca-certificates"
-            run("debootstrap", "--variant=minbase", packages, "bookworm", root, mirror(), seconds=1200)
+            run("debootstrap", "--variant=minbase", packages, "bookworm", root, *mirror(), seconds=1200)
             for link in ("python3", "python"):
                 (root / "usr/local/bin" / link).symlink_to("/usr/bin/python3")
             for each in LEFT_OUT:
@@ -185,10 +184,7 @@ def started(container: Container, *arguments: str) -> Iterator[Container]:
         container.remove()
 
 
-def mirror() -> str:
-    """Where this machine gets Debian's packages."""
-    if SOURCES.exists():
-        for line in SOURCES.read_text().splitlines():
-            if line.startswith("URIs:"):
-                return line.split()[1]
-    return MIRROR
+def mirror() -> list[str]:
+    """Where this machine gets Debian's packages; nothing where debootstrap's own choice has to do."""
+    lines = SOURCES.read_text().splitlines() if SOURCES.exists() else []
+    return [line.split()[1] for line in lines if line.startswith("URIs:")][:1]
