@@ -274,7 +274,7 @@ OTHERS = {
     "poisoned": ("intake.halt_partition", "intake.poll_one"),
     "parked": ("publisher.park",),
     "hinted": ("poller.take_hints",),
-    "drained": ("intake.leave",),
+    "drained": ("census.leave", "intake.leave"),
 }
 ONCE_ONLY = {
     ("intake.ensure_positions", "lose"): "a first position that is written is never written again",

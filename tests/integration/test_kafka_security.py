@@ -180,11 +180,12 @@ async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(br
 
 
 async def test_a_wrong_password_is_told_at_start_without_telling_it(bridge: Bridge) -> None:
-    settings = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": USER}
     service = bridge.service(
         kafka_bootstrap_servers=f"127.0.0.1:{PORTS['LOGIN']}",
+        kafka_sasl_mechanism="PLAIN",
         kafka_sasl_password="wrong-canary",
-        **{f"kafka_{name}": value for name, value in settings.items()},
+        kafka_sasl_username=USER,
+        kafka_security_protocol="SASL_PLAINTEXT",
     )
     await service.start()
     assert await service.exited() != 0

@@ -23,7 +23,7 @@ from tests.support.live_reader import LiveReader, Received
 from tests.support.pooler import any_pooler
 from tests.support.request import CANARY
 from tests.support.service import Service, own_environment
-from tests.support.simulator import Simulator
+from tests.support.simulator import SERVICE, Simulator
 from tests.support.stack import fresh_database, topic_factory
 from tests.support.waiting import NeverCame
 
@@ -102,7 +102,13 @@ class Bridge:
         return {f"PENSTOCK_{name.upper()}": str(value) for name, value in settings.items()}
 
     def service(
-        self, *, stages: str = "", failpoints: str = "", altered: Sequence[str] = (), **overrides: object
+        self,
+        *,
+        stages: str = "",
+        failpoints: str = "",
+        altered: Sequence[str] = (),
+        source: Path = SERVICE,
+        **overrides: object,
     ) -> Service:
         """A replica, not yet started: enter it."""
         log = self.folder / f"service-{len(self.services)}.log"
@@ -113,6 +119,7 @@ class Bridge:
             failpoints=failpoints,
             defences_off=self.defences_off,
             altered=altered,
+            source=source,
         )
         self.services.append(service)
         return service

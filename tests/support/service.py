@@ -40,6 +40,7 @@ class Service:
         defences_off: defences that it runs without, see `tests.defences`.
         altered: what is altered in its process, as `tests.support.altered` takes it.
         fresh: start it as an operator does, not forked; for those who measure it.
+        source: the folder of the packages, for another version than this one.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Service:
         defences_off: Sequence[str] = (),
         altered: Sequence[str] = (),
         fresh: bool = False,
+        source: Path = SERVICE,
     ) -> None:
         self.log = log
         self.port = free_port()
@@ -66,7 +68,10 @@ class Service:
             self.program = ["tests.support.altered", *altered, "--", *self.program]
         if defences_off or altered:
             self.environment["PYTHONPATH"] = f"{SERVICE}{os.pathsep}{SERVICE.parent}"
-        self.fresh = fresh or bool(altered)  # what is altered has to be so before anything is imported
+        if source != SERVICE:
+            self.environment["PYTHONPATH"] = str(source)
+        # What is altered has to be so before anything is imported.
+        self.fresh = fresh or bool(altered) or source != SERVICE
         self.process: asyncio.subprocess.Process | Forked | None = None
 
     async def __aenter__(self) -> Self:

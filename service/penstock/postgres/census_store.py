@@ -88,6 +88,12 @@ class CensusStore:
             newest, variants = (row["newest"], row["variants"]) if row else (generation, 1)
             return Heartbeat(newest, variants, before, now)
 
+    @failpoint("census.leave")
+    async def leave(self, replica: uuid.UUID) -> None:
+        """Say that this replica has ended."""
+        async with self.database.transaction() as connection:
+            await connection.execute("delete_heartbeat", replica)
+
     @failpoint("census.gauges")
     async def gauges(self, accounts: Iterable[str] = ()) -> Gauges:
         """Everything that the cluster's gauges and `penstock status` show; creates are those of these accounts."""

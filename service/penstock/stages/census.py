@@ -1,6 +1,7 @@
 """The census: who is alive with which limits, and, by lease, the cluster-wide gauges that one replica reads for all."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from penstock.postgres.census_store import CensusStore, Gauges, Heartbeat, Wait,
 from penstock.postgres.operator_store import Pausable
 from penstock.settings import ProviderSettings
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.stage import Stage
+from penstock.stages.stage import TRANSIENT, Stage
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -112,6 +113,11 @@ class Census(Stage):
                 await self.gauge()
         self.rounds += 1
         return ROUND_SECONDS
+
+    async def close(self) -> None:
+        """Be gone at once, so that replicas with an older lanes file seal and grant after a roll-back."""
+        with contextlib.suppress(*TRANSIENT):
+            await self.store.leave(self.keeper.store.holder)
 
     async def log_audit(self) -> None:
         """Write what operators did to the log, at least once."""

@@ -35,15 +35,6 @@ CREATE TABLE position (
     PRIMARY KEY (kafka_cluster_id, topic_id, partition)
 );
 
--- Requests that are answered although what says so was lost with a restore, as spans of offsets (penstock resume restored).
-CREATE TABLE answered (
-    topic_id uuid NOT NULL,
-    partition integer NOT NULL,
-    first bigint NOT NULL,
-    last bigint NOT NULL CHECK (last >= first),
-    PRIMARY KEY (topic_id, partition, first)
-);
-
 CREATE TABLE lane (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account text NOT NULL,
@@ -52,63 +43,16 @@ CREATE TABLE lane (
     completion_window text NOT NULL,
     closed_at timestamptz,
     halted_reason text,
-    -- Since when it sends one small batch at a time, because the provider failed most of the last one.
-    probing_at timestamptz,
+    probing boolean NOT NULL DEFAULT false,
     flush_requested_at timestamptz,
     UNIQUE (account, endpoint, model, completion_window)
 );
-
--- What an operator holds back until it is resumed. A lane goes by its model, its endpoint or its whole name.
-CREATE TABLE pause (
-    kind text NOT NULL CHECK (kind IN ('lane', 'account', 'topic')),
-    name text NOT NULL,
-    reason text NOT NULL,
-    paused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (kind, name)
-);
-
--- Lanes of which batches may be sealed and sent: neither halted nor paused.
-CREATE VIEW lane_open AS
-SELECT l.*
-FROM lane AS l
-WHERE l.halted_reason IS NULL AND NOT EXISTS (
-    SELECT FROM pause AS p
-    WHERE (p.kind = 'account' AND p.name = l.account)
-        OR (p.kind = 'lane' AND p.name IN (
-            l.model, l.endpoint, l.account || l.endpoint || ':' || l.model || '@' || l.completion_window
-        ))
-);
-
--- What operators did, until a replica has written it to the log.
-CREATE TABLE audit (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    action text NOT NULL,
-    target text NOT NULL,
-    detail jsonb NOT NULL,
-    done_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-
--- Dead letters that operators sent again, a row for each Kafka transaction, announced before it is sent.
-CREATE TABLE redrive (
-    id uuid PRIMARY KEY,
-    -- Of the dead-letter topic.
-    topic_id uuid NOT NULL,
-    partition integer NOT NULL,
-    offsets bigint[] NOT NULL,
-    -- Where the request topics ended before, by topic: an interrupted redrive looks from there for what it sent.
-    ends jsonb NOT NULL,
-    announced_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    sent_at timestamptz
-);
-CREATE INDEX redrive_partition ON redrive (topic_id, partition);
 
 -- What is known of a model's enqueued-token limit and of what a nominal token really costs.
 CREATE TABLE quota (
     account text NOT NULL,
     model text NOT NULL,
     learned_limit bigint,
-    learned_at timestamptz,
-    -- The limit was hit and not named.
     probing boolean NOT NULL DEFAULT false,
     factor double precision NOT NULL DEFAULT 1.0,
     PRIMARY KEY (account, model)
@@ -119,12 +63,7 @@ CREATE TABLE chunk (
     lane_id bigint NOT NULL,
     format smallint NOT NULL,
     topic text NOT NULL,
-    -- Whose turn it is to be sealed: 0 comes first; and the share that its tenants are hashed into.
-    priority smallint NOT NULL DEFAULT 1,
-    share smallint NOT NULL DEFAULT 0,
-    -- Failures by its own fault so far; and tries of any kind, with which the wait for the next one grows.
     attempt smallint NOT NULL,
-    tries smallint NOT NULL DEFAULT 0,
     requests integer NOT NULL,
     taken integer NOT NULL DEFAULT 0,
     left_bytes bigint NOT NULL,
@@ -140,7 +79,6 @@ CREATE TABLE chunk (
     CHECK (taken BETWEEN 0 AND requests)
 );
 CREATE INDEX chunk_unsealed ON chunk (lane_id, created_at) WHERE taken < requests;
-CREATE INDEX chunk_deadline ON chunk (deadline_at) WHERE taken < requests;
 CREATE INDEX chunk_open ON chunk (topic) INCLUDE (stored_bytes, payload_turn, lane_id) WHERE closed_at IS NULL;
 CREATE INDEX chunk_closed ON chunk (closed_at) WHERE closed_at IS NOT NULL;
 CREATE INDEX chunk_payload_turn ON chunk (payload_turn) WHERE closed_at IS NULL;
@@ -153,8 +91,6 @@ CREATE TABLE batch (
     state text NOT NULL DEFAULT 'sealed'
         CHECK (state IN ('sealed', 'creating', 'submitted', 'ended', 'decided', 'published', 'split')),
     slot integer NOT NULL,
-    -- The first of its chunks'.
-    priority smallint NOT NULL DEFAULT 1,
     seal_reason text NOT NULL,
     requests integer NOT NULL CHECK (requests > 0),
     bytes bigint NOT NULL,
@@ -178,8 +114,6 @@ CREATE TABLE batch (
     output_tokens bigint NOT NULL DEFAULT 0,
     cost_usd numeric,
     saving_usd numeric,
-    -- An operator's word: what becomes of the requests that have no result when the batch is cancelled.
-    cancel text CHECK (cancel IN ('answer', 'again')),
     cancel_requested_at timestamptz,
     abandoned_at timestamptz,
     verdict_code text,
@@ -202,7 +136,7 @@ CREATE TABLE batch (
     CHECK (next_position BETWEEN 0 AND requests)
 );
 -- What each stage polls; finished rows are in none of these.
-CREATE INDEX batch_sealed ON batch (priority, sealed_at) WHERE state = 'sealed';
+CREATE INDEX batch_sealed ON batch (sealed_at) WHERE state = 'sealed';
 CREATE INDEX batch_creating ON batch (id) WHERE state = 'creating';
 CREATE INDEX batch_watched ON batch (id) WHERE provider_open;
 CREATE INDEX batch_unpublished ON batch (slot) WHERE state IN ('ended', 'decided');
@@ -256,18 +190,6 @@ CREATE TABLE intent (
 CREATE INDEX intent_recent ON intent (account, intended_at);
 CREATE INDEX intent_batch ON intent (batch_id);
 CREATE INDEX intent_doubt ON intent (intended_at) WHERE settled_at IS NULL;
-
--- Webhooks of the last minutes: a hint for the poller until it is taken, and the proof that one came before.
-CREATE TABLE webhook (
-    account text NOT NULL,
-    id text NOT NULL,
-    provider_batch_id text NOT NULL,
-    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    taken_at timestamptz,
-    PRIMARY KEY (account, id)
-);
-CREATE INDEX webhook_new ON webhook (account) WHERE taken_at IS NULL;
-CREATE INDEX webhook_received ON webhook (received_at);
 
 CREATE TABLE reservation (
     batch_id uuid PRIMARY KEY,

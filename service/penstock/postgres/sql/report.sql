@@ -13,6 +13,9 @@ INSERT INTO replica (id, generation, lanes_sha256) VALUES ($1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
 RETURNING seen_at;
 
+-- name: delete_heartbeat
+DELETE FROM replica WHERE id = $1;
+
 -- name: live_generations
 SELECT max(generation) AS newest, count(DISTINCT lanes_sha256) AS variants FROM replica
 WHERE seen_at > clock_timestamp() - interval '30 seconds';
