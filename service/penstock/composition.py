@@ -17,6 +17,7 @@ from penstock.http.webhook import PATH, Receiver, webhook_application
 from penstock.kafka.ledger import read_every_slot
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster, TopicClient
+from penstock.postgres.account_store import AccountStore
 from penstock.postgres.batch_row import ChunkReader
 from penstock.postgres.census_store import CensusStore
 from penstock.postgres.collector_store import CollectorStore
@@ -33,8 +34,10 @@ from penstock.provider.clients import ProviderClients
 from penstock.provider.webhook import WebhookReader
 from penstock.settings import Settings
 from penstock.spool import Spool
+from penstock.stages.acquaintance import Acquaintance
 from penstock.stages.census import Census
 from penstock.stages.collector import Collector
+from penstock.stages.downloader import Downloader
 from penstock.stages.granter import Granter
 from penstock.stages.intake import Intake
 from penstock.stages.janitor import Janitor
@@ -133,10 +136,12 @@ class Composition:
     keeper: LeaseKeeper
     names: frozenset[str]
     reader: ChunkReader = field(init=False)
+    acquaintance: Acquaintance = field(init=False)
     census: Census = field(init=False)
 
     def __post_init__(self) -> None:
         self.reader = ChunkReader(self.database)
+        self.acquaintance = Acquaintance(AccountStore(self.database), self.clients)
         metrics.show_lanes(self.lanes.names)
         self.census = Census(
             self.drain,
@@ -254,6 +259,7 @@ class Composition:
             self.submitter_store(),
             self.reader,
             self.clients.of(account),
+            self.acquaintance,
             self.keeper,
             self.census,
             self.spool,
@@ -289,14 +295,9 @@ class Composition:
         """Finished batches to results."""
         settings = self.settings
         collector = Collector(
-            CollectorStore(self.database, settings.publisher.slots),
-            self.reader,
-            self.clients,
-            self.spool,
-            self.lanes,
-            self.lane_label,
-            settings.publisher.file_gone_seconds,
+            CollectorStore(self.database, settings.publisher.slots), self.reader, self.lanes, self.lane_label
         )
+        downloader = Downloader(self.clients, self.spool, self.acquaintance, settings.publisher.file_gone_seconds)
         tools = SlotTools(
             settings.kafka,
             settings.publisher,
@@ -304,6 +305,7 @@ class Composition:
             self.bound.cluster.topics[settings.kafka.ledger_topic].id,
             PublisherStore(self.database),
             self.reader,
+            downloader,
             collector,
             self.bound.record_bytes_max,
         )

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from penstock.core.identity import transactional_id
 from penstock.kafka.result_producer import ResultProducer
 from penstock.postgres.batch_row import BatchRow
-from penstock.stages.collector import Spooled
+from penstock.stages.downloader import Spooled
 from penstock.stages.publisher import Publisher
 from penstock.stages.slot import SlotSession
 from tests.benchmark.ground import PARTITIONS, Ground, Reading, Watch, parts, running

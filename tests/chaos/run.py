@@ -19,7 +19,7 @@ from tests.chaos.scenario import LANES, ONCE_ONLY, SCENARIOS, Scenario, scenario
 from tests.defences.plugin import PROGRAMMING
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.crash import OPEN, bury
-from tests.support.payments import payments
+from tests.support.payments import LOST, payments
 from tests.support.service import Service
 
 POLL_SECONDS = 0.1
@@ -241,6 +241,7 @@ class Cast:
         """
         paid = await payments(self.bridge)
         assert not paid.unexplained, f"paid, and Postgres knows no cause: {paid.unexplained[:5]}"
+        assert self.scenario.loses or not paid.extra[LOST], f"{paid.extra[LOST]} answers were paid for and not taken"
         counted = paid.extra.total()
         report = await self.bridge.check(extra_executions_allowed=counted)
         for service in self.bridge.services:

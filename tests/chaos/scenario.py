@@ -66,6 +66,8 @@ class Scenario:
     """Result topics beside the usual one."""
     alone: bool = False
     """Nobody works beside the replica that is to be struck, who might pass the place first."""
+    loses: bool = False
+    """The provider loses what is paid for."""
     halts: bool = False
     """Something halts, as it must."""
     rest: str = "SELECT 0"
@@ -224,6 +226,7 @@ SCENARIOS = {
         settings={"publisher_file_gone_seconds": 0},
         arms="collector.decide=after:lose@1+",
         alone=True,
+        loses=True,
         nudges=[FILES_GONE],
     ),
     "hinted": Scenario(settings={"webhook_port": 0, "webhook_secret": "whsec_c2VjcmV0"}, nudges=[HINTS]),

@@ -150,10 +150,12 @@ async def halted(service: Service, event: str) -> None:
     assert degraded(service) == {"account default": "it is refused"}
 
 
+@pytest.mark.defence("known_key")
 @pytest.mark.outcome("key-revoked", "key-changed")
 async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until_its_file_is_mended(
-    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, defences_off: tuple[str, ...]
 ) -> None:
+    """Off: what comes meanwhile is sent with the wrong key."""
     key_file = tmp_path / "key"
     key_file.write_text("sk-revoked\n")
     other: list[dict[str, Any]] = [
@@ -161,14 +163,17 @@ async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until
         {"operation": "*.retrieve", "when": {"key": "sk-other"}, "http": {"status": 404}},
         {"operation": "*.content", "when": {"key": "sk-other"}, "http": {"status": 404}},
         {"operation": "*.list", "when": {"key": "sk-other"}, "http": {"hide_newer_than_seconds": 3600}},
+        {"operation": "files.create", "when": {"key": "sk-other"}, "http": {"delay_seconds": 0.01}},
+        {"operation": "batches.create", "when": {"key": "sk-other"}, "http": {"delay_seconds": 0.01}},
     ]
     simulator = {"in_progress_seconds": 1.5}
     async with (
-        open_bridge(kafka, postgres, tmp_path, partitions=1, simulator=simulator) as bridge,
+        open_bridge(kafka, postgres, tmp_path, partitions=1, simulator=simulator, defences_off=defences_off) as bridge,
         bridge.service(provider_api_key="", provider_api_key_file=key_file) as service,
     ):
-        talk, lines = Conversation(bridge, service), [chat(f"key-{number}") for number in range(10)]
-        await bridge.produce(lines[:5])
+        talk, lines = Conversation(bridge, service), [chat(f"key-{number}") for number in range(5)]
+        others = [chat(f"other-{number}", model="gpt-4o") for number in range(5)]  # whose tokens nothing holds up
+        await bridge.produce(lines)
         async with asyncio.timeout(20):
             while not (await bridge.simulator.control_state())["batches"].get("in_progress"):
                 await asyncio.sleep(0.02)
@@ -176,9 +181,12 @@ async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until
         await halted(service, "account.denied")
         key_file.write_text("sk-other\n")
         await halted(service, "account.empty")
-        await bridge.produce(lines[5:])
+        await bridge.produce(others)
+        await service.logged("key.strange")
+        await asyncio.sleep(1.0)  # nothing may come of it
+        assert (await bridge.simulator.fired())[-2:] == [0, 0], "something was sent with another project's key"
         key_file.write_text(f"{API_KEY}\n")
-        await talk.answers([each["custom_id"] for each in lines], hurry=True)
+        await talk.answers([each["custom_id"] for each in [*lines, *others]], hurry=True)
         assert await service.metric("penstock_account_halted") == 0
         assert degraded(service) == {}
         await talk.check()

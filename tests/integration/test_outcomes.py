@@ -132,6 +132,7 @@ async def test_each_request_has_one_answer_whatever_the_files_hold(talk: Convers
     unmatched = "penstock_provider_lines_unmatched_total"
     assert await talk.service.metric(unmatched, kind="unknown") >= 2
     assert await talk.service.metric(unmatched, kind="repeated") >= 4
+    assert await talk.service.metric("penstock_duplicate_executions_total", cause="line_lost") == 2
     await talk.check(paid_twice=2)
 
 

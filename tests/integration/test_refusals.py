@@ -1,7 +1,6 @@
 """Batches refused at validation, which executed nothing (B5): what the database holds of them afterwards."""
 
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -10,9 +9,6 @@ from penstock.core.lane import Lanes
 from penstock.postgres.batch_row import BatchRow, ChunkReader, load_batch
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
-from penstock.provider.clients import ProviderClients
-from penstock.settings import SpoolSettings
-from penstock.spool import Spool
 from penstock.stages.collector import Collector
 from tests.support.rows import batch_of, held, migrated
 
@@ -32,17 +28,9 @@ SELECT gen_random_uuid(), $1, 'account', now(), 'landed' FROM generate_series(1,
 class Refusals:
     """A collector, and batches that the provider refuses."""
 
-    def __init__(self, pool: Database, folder: Path) -> None:
+    def __init__(self, pool: Database) -> None:
         self.pool = pool
-        self.collector = Collector(
-            CollectorStore(pool, SLOTS),
-            ChunkReader(pool),
-            ProviderClients({}),
-            Spool(SpoolSettings(folder=folder), uuid.uuid4()),
-            Lanes(),
-            str,
-            0.0,
-        )
+        self.collector = Collector(CollectorStore(pool, SLOTS), ChunkReader(pool), Lanes(), str)
 
     async def refuse(
         self,
@@ -80,10 +68,10 @@ class Refusals:
 
 @pytest.mark.defence("lines_lost_max", "one_line")
 @pytest.mark.outcome("refused-all-lines")
-async def test_a_window_loses_eight_lines_one_at_a_time_and_is_then_halved(database: str, tmp_path: Path) -> None:
+async def test_a_window_loses_eight_lines_one_at_a_time_and_is_then_halved(database: str) -> None:
     """Off: it loses lines until its creates are used up; or one bad line is the answer of all."""
     async with migrated(database) as pool:
-        refusals = Refusals(pool, tmp_path)
+        refusals = Refusals(pool)
         batch_id = await batch_of(pool, 20)
         for lost in range(LINES_LOST_MAX):
             assert await refusals.refuse(batch_id, line=3) is None, "the refusal of one line answers all"
@@ -102,12 +90,10 @@ async def test_a_window_loses_eight_lines_one_at_a_time_and_is_then_halved(datab
 
 @pytest.mark.defence("creates_max", "creates_of_descendants")
 @pytest.mark.outcome("refused-all-lines")
-async def test_a_window_and_its_pieces_have_so_many_creates_and_then_the_refusal_is_the_answer(
-    database: str, tmp_path: Path
-) -> None:
+async def test_a_window_and_its_pieces_have_so_many_creates_and_then_the_refusal_is_the_answer(database: str) -> None:
     """Off: there is no end to it; or each piece begins to count anew."""
     async with migrated(database) as pool:
-        refusals = Refusals(pool, tmp_path)
+        refusals = Refusals(pool)
         assert await refusals.refuse(await batch_of(pool, 20), creates=CREATES_MAX - 2) is None
         (rest,) = await refusals.batches(BatchState.SEALED)
         assert await refusals.refuse(rest.id) is None
@@ -118,10 +104,10 @@ async def test_a_window_and_its_pieces_have_so_many_creates_and_then_the_refusal
 
 @pytest.mark.defence("refused_attempt", "null_line")
 @pytest.mark.outcome("code-nameless")
-async def test_a_refusal_that_names_no_line_is_tried_again_at_the_same_attempt(database: str, tmp_path: Path) -> None:
+async def test_a_refusal_that_names_no_line_is_tried_again_at_the_same_attempt(database: str) -> None:
     """Off: a refusal counts as a failure of the requests; or it is their answer."""
     async with migrated(database) as pool:
-        refusals = Refusals(pool, tmp_path)
+        refusals = Refusals(pool)
         batch_id = await batch_of(pool, 3)
         assert await refusals.refuse(batch_id, line=None) is None, "the refusal is the answer"
         batch = await refusals.batch(batch_id)
@@ -131,12 +117,10 @@ async def test_a_refusal_that_names_no_line_is_tried_again_at_the_same_attempt(d
 
 @pytest.mark.defence("final_over_limit")
 @pytest.mark.outcome("token-limit-single")
-async def test_a_single_request_over_the_token_limit_that_is_refused_so_has_its_answer(
-    database: str, tmp_path: Path
-) -> None:
+async def test_a_single_request_over_the_token_limit_that_is_refused_so_has_its_answer(database: str) -> None:
     """Off: it is sent again for ever."""
     async with migrated(database) as pool:
-        refusals = Refusals(pool, tmp_path)
+        refusals = Refusals(pool)
         for requests, tokens, final in ((1, 500, True), (1, 50, False), (2, 500, False)):
             verdict = await refusals.refuse(
                 await batch_of(pool, requests, tokens=tokens),
@@ -149,12 +133,10 @@ async def test_a_single_request_over_the_token_limit_that_is_refused_so_has_its_
 
 @pytest.mark.defence("shared_faults", "our_faults")
 @pytest.mark.outcome("code-model-not-found", "code-duplicate-custom-id")
-async def test_a_fault_that_all_lines_share_answers_all_and_one_of_ours_halts_the_lane(
-    database: str, tmp_path: Path
-) -> None:
+async def test_a_fault_that_all_lines_share_answers_all_and_one_of_ours_halts_the_lane(database: str) -> None:
     """Off: what all lines share is found line by line; or requests are answered for what we wrote."""
     async with migrated(database) as pool:
-        refusals = Refusals(pool, tmp_path)
+        refusals = Refusals(pool)
         verdict = await refusals.refuse(await batch_of(pool, 3), code="model_not_found")
         assert verdict == Verdict("model_not_found", "It is bad."), "the lines are tried one by one"
         batch_id = await batch_of(pool, 3)
@@ -166,12 +148,10 @@ async def test_a_fault_that_all_lines_share_answers_all_and_one_of_ours_halts_th
 
 
 @pytest.mark.outcome("refused-all-lines")
-async def test_a_window_of_bad_lines_alone_is_answered_after_a_bounded_number_of_creates(
-    database: str, tmp_path: Path
-) -> None:
+async def test_a_window_of_bad_lines_alone_is_answered_after_a_bounded_number_of_creates(database: str) -> None:
     """Each create refuses the first line; `tests/long` has the same with a provider."""
     async with migrated(database) as pool:
-        refusals, creates = Refusals(pool, tmp_path), 0
+        refusals, creates = Refusals(pool), 0
         await batch_of(pool, 2_000)
         while sealed := await refusals.batches(BatchState.SEALED):
             for batch in sealed:

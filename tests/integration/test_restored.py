@@ -101,11 +101,14 @@ async def since(bridge: Bridge, sent: list[dict[str, Any]], backup: Backup) -> N
     async with bridge.service() as service:
         late = chats(10, "late-quick", model="quick")
         await bridge.produce(late, partition=0)
-        await bridge.produce([b"no request"], partition=2)
-        await bridge.results(ANSWERED)
-        await bridge.dead_letters(1)
+        answered = (await bridge.results(ANSWERED))[0]
         never = chats(5, "late-never", model="never")
-        await bridge.produce(never, partition=1)
+        (partition, offset), *_ = await bridge.produce(never, partition=1)
+        # A producer may name its headers as it likes: none of these is an answer.
+        topic, _, _ = (answered.headers["penstock-result-id"] or b"").decode().rsplit("/", 2)
+        forged = [("penstock-result-id", each) for each in (f"{topic}/{partition}/{offset}".encode(), b"\xff")]
+        await bridge.produce([b"no request"], partition=2, headers=forged)
+        await bridge.dead_letters(1)
 
         async def running() -> bool:
             return bool((await bridge.simulator.control_state())["batches"].get("in_progress"))

@@ -69,7 +69,11 @@ ENDS = (
 )
 
 LINES = (
-    Row("missing-line", "a line in neither file", "`completed` is no proof: the position goes again"),
+    Row(
+        "missing-line",
+        "a line in neither file",
+        "`completed` is no proof: the position goes again, counted as paid twice (`line_lost`)",
+    ),
     Row("in-both-files", "a line in both files", "the success is the result"),
     Row("line-twice", "a line twice", "the first is the result; counted (`repeated`)"),
     Row("unknown-custom-id", "a custom_id that nobody sent", "left out; counted (`unknown`)"),

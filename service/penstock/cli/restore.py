@@ -183,9 +183,10 @@ class Restoration:
             ends = await reader.ends()
             while not await reader.has_passed(ends):
                 for record in await reader.poll(POLL_SECONDS):
-                    for name, value in record.headers:
-                        if name == RESULT_ID and (place := parse_result_id((value or b"").decode(), self.cluster.id)):
-                            gatherer.add(*place)
+                    # Ours comes last: a dead letter has the message's own headers before it, whatever their names.
+                    ids = [value for name, value in record.headers if name == RESULT_ID and value]
+                    if ids and (place := parse_result_id(ids[-1].decode(errors="replace"), self.cluster.id)):
+                        gatherer.add(*place)
         return gatherer.answered()
 
     async def clear(self, slot: int, lease: Lease) -> None:

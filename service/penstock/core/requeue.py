@@ -9,6 +9,8 @@ from penstock.core.turn import Turn
 
 CHUNK_BYTES = 8 * 1024 * 1024
 CHUNK_REQUESTS = 5000
+OPEN_BYTES = 16 * 1024 * 1024
+"""All chunks together that are being collected from one batch: with many tenants they are many."""
 ID_START = len(b'{"custom_id":"')
 
 
@@ -56,3 +58,26 @@ class Requeue:
         chunk = pack_chunk(self.chunk_id, self.attempt, self.lines, self.manifest, tries=self.tries, turn=self.turn)
         self.clear()
         return chunk
+
+
+class Requeues:
+    """The chunks that are being collected from one batch, by topic and history."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[object, ...], Requeue] = {}
+
+    def of(self, manifest: Manifest, attempt: int, tries: int, turn: Turn) -> Requeue:
+        """Where requests of this topic and history go."""
+        history = attempt, tries, turn
+        return self.open.setdefault((manifest.topic_id, *history), Requeue(manifest, *history))
+
+    def over(self) -> list[Requeue]:
+        """Those to be packed now, largest first, so that all together take no more memory than one batch may."""
+        size_bytes = sum(each.size_bytes for each in self.open.values())
+        found = []
+        for each in sorted(self.open.values(), key=lambda each: each.size_bytes, reverse=True):
+            if size_bytes <= OPEN_BYTES:
+                break
+            size_bytes -= each.size_bytes
+            found.append(each)
+        return found

@@ -78,6 +78,8 @@ class ProviderClient:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings = settings
+        self.keys = 1
+        """How many keys it has had."""
         self.sdk = self.connect()
 
     def connect(self) -> AsyncOpenAI:
@@ -126,9 +128,13 @@ class ProviderClient:
     def renew(self) -> None:
         """Take up a rotated key, for the next request; those under way are not disturbed."""
         try:
-            self.sdk.api_key = self.settings.read_api_key() or "none"
+            key = self.settings.read_api_key() or "none"
         except (OSError, ValueError) as error:  # it may be read again when it is denied again
             log.error("key.unreadable", account=self.settings.account, error=type(error).__name__)  # noqa: TRY400 - no trace helps
+            return
+        if key != self.sdk.api_key:
+            self.sdk.api_key = key
+            self.keys += 1
 
     @failpoint("files.create")
     async def upload(self, path: Path, name: str, size_bytes: int, moved: Callable[[], None]) -> str:
@@ -168,7 +174,7 @@ class ProviderClient:
     async def file_bytes(self, file_id: str) -> int:
         """A file's size in bytes."""
         answer = await self.call("files.retrieve", lambda: self.sdk.files.retrieve(file_id))
-        return int(answer.bytes)
+        return count(answer.bytes)
 
     @failpoint("files.delete")
     async def delete_file(self, file_id: str) -> None:

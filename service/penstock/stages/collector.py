@@ -4,14 +4,10 @@ It works under the slot's lease, hand in hand with the publisher, who sends what
 """
 
 import asyncio
-import hashlib
 import random
-import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -23,7 +19,6 @@ from penstock.core.batch import (
     Cancel,
     Remedy,
     Verdict,
-    locate,
     positions,
     remedy,
 )
@@ -33,197 +28,34 @@ from penstock.core.decision import (
     Decision,
     Kind,
     Outcome,
-    Reconciliation,
     decide,
     unsupported,
 )
-from penstock.core.errors import ProviderMissing, ProviderUnavailable
 from penstock.core.identity import new_id
-from penstock.core.jsonl import LineSplitter
 from penstock.core.lane import LaneKey, Lanes
 from penstock.core.quota import learned_limit
-from penstock.core.requeue import Requeue
+from penstock.core.requeue import Requeues
 from penstock.core.retry import SUBMISSION, Backoff
 from penstock.postgres.batch_row import BatchRow, ChunkReader, read_payload
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Connection
 from penstock.postgres.submitter_store import Again
 from penstock.postgres.window_store import read_manifest
-from penstock.provider.client import ProviderClient
-from penstock.provider.clients import ProviderClients
-from penstock.spool import Spool
-from penstock.stages.lease import Lease, work_seconds
+from penstock.stages.downloader import Spooled
+from penstock.stages.lease import Lease
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
 
-READ_BYTES = 4 * 1024 * 1024
-AGREE_SECONDS = 120.0
-"""Two downloads this far apart that agree are believed, whatever size the provider names (W2)."""
-
-
-@dataclass(slots=True)
-class Spooled:
-    """A batch's files on this disk, and where each position's line lies."""
-
-    paths: list[Path]
-    file_ids: list[str]
-    lines: Reconciliation
-    lost: bool = False
-    """A file that the provider named is gone for good: what it held is paid for again."""
-
-
-@dataclass(slots=True)
-class Suspicion:
-    """Something odd about a file, first seen when."""
-
-    since: float
-    digest: bytes = b""
-
 
 @dataclass(slots=True)
 class Collector:
-    """Decides batches. Holds nothing that a crash may lose: suspicions only start anew."""
+    """Decides batches. Holds nothing that a crash may lose."""
 
     store: CollectorStore
     reader: ChunkReader
-    clients: ProviderClients
-    spool: Spool
     lanes: Lanes
     lane_label: Callable[[LaneKey], str]
-    file_gone_seconds: float
-    suspicions: dict[str, Suspicion] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def spooled(self, batch: BatchRow, lease: Lease) -> AsyncIterator[Spooled]:
-        """The batch's output and error files, whole, on disk and read.
-
-        Raises:
-            ProviderError: a file cannot be had, or is not whole, now.
-        """
-        client = self.clients.of(batch.key.account)
-        spooled = Spooled([], [], Reconciliation(locate(batch.parts), batch.size.requests))
-        sizes = {file_id: await self.file_bytes(client, file_id) for file_id in await self.file_ids(client, batch)}
-        spooled.lost = None in sizes.values()
-        async with AsyncExitStack() as stack:
-            # One taking for both files: with one after the other, two batches could wait for each other for ever.
-            await stack.enter_async_context(self.spool.downloads.take(sum(filter(None, sizes.values()))))
-            for file_id, size_bytes in sizes.items():
-                if size_bytes is None:
-                    continue
-                path = self.spool.path(f"{batch.id.hex}-{len(spooled.paths)}.jsonl")
-                stack.callback(path.unlink, missing_ok=True)
-                spooled.paths.append(path)
-                spooled.file_ids.append(file_id)
-                digest = await self.download(client, file_id, path, size_bytes, lease)
-                unreadable = spooled.lines.unreadable
-                await self.read(spooled, len(spooled.paths) - 1, lease)
-                if spooled.lines.unreadable > unreadable:
-                    self.doubt(file_id, digest)
-            lines = spooled.lines
-            for kind, count in (
-                ("unknown", lines.unknown),
-                ("repeated", lines.repeated),
-                ("unreadable", lines.unreadable),
-            ):
-                metrics.lines_unmatched.labels(kind).inc(count)
-            yield spooled
-
-    async def file_bytes(self, client: ProviderClient, file_id: str) -> int | None:
-        """A file's size by the provider's word; None when it is gone for good."""
-        try:
-            size_bytes = await client.file_bytes(file_id)
-        except ProviderMissing:
-            if not self.proven(file_id):
-                raise
-            log.error("file.gone", file=file_id)  # noqa: TRY400 - the provider's words say it all
-            return None
-        self.suspicions.pop(f"missing/{file_id}", None)
-        return size_bytes
-
-    def proven(self, missing: str) -> bool:
-        """Whether something has been missing for so long that it will not come any more."""
-        suspicion = self.suspicions.setdefault(f"missing/{missing}", Suspicion(time.monotonic()))
-        return time.monotonic() - suspicion.since >= self.file_gone_seconds
-
-    async def file_ids(self, client: ProviderClient, batch: BatchRow) -> list[str]:
-        """The batch's output and error file.
-
-        One that had none when its end was seen may have it now. A completed batch without any file is odd: it is
-        asked again for a while before all its lines are taken as missing.
-
-        Raises:
-            ProviderUnavailable: it may still get them.
-        """
-        known = [each for each in (batch.output_file_id, batch.error_file_id) if each]
-        if len(known) == 2 or batch.provider_batch_id is None:  # noqa: PLR2004 - output and error file
-            return known
-        try:
-            fresh = await client.retrieve(batch.provider_batch_id)
-        except ProviderMissing:  # it has ended, and is forgotten
-            if not self.proven(batch.provider_batch_id):
-                raise
-            return known
-        known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
-        if not known and batch.provider_status == "completed" and not self.proven(batch.provider_batch_id):
-            raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
-        return known
-
-    def doubt(self, file_id: str, digest: bytes) -> None:
-        """A file with lines that cannot be read is believed when another download has the same bytes (W2).
-
-        Raises:
-            ProviderUnavailable: it may have been spoilt on its way.
-        """
-        earlier = self.suspicions.setdefault(f"unreadable/{file_id}", Suspicion(time.monotonic()))
-        if earlier.digest == digest or time.monotonic() - earlier.since > AGREE_SECONDS:
-            return
-        earlier.digest = digest
-        raise ProviderUnavailable("files.content", "it has lines that cannot be read")
-
-    async def download(self, client: ProviderClient, file_id: str, path: Path, size_bytes: int, lease: Lease) -> bytes:
-        """Stream a file to disk, and believe it only when it is whole (W2); returns its SHA-256.
-
-        Raises:
-            ProviderUnavailable: it is shorter or longer than the provider says.
-            TimeoutError: it trickles: the slot's lease must not be held for ever (B1).
-        """
-        digest = hashlib.sha256()
-        read_bytes = 0
-
-        async def take(block: bytes) -> None:
-            nonlocal read_bytes
-            await asyncio.to_thread(file.write, block)
-            digest.update(block)
-            read_bytes += len(block)
-            lease.progress()
-
-        with await asyncio.to_thread(path.open, "wb") as file:
-            async with asyncio.timeout(work_seconds(size_bytes)):
-                await client.download(file_id, take)
-        if read_bytes == size_bytes:
-            return digest.digest()
-        earlier = self.suspicions.get(file_id)
-        if earlier is not None and earlier.digest == digest.digest():
-            if time.monotonic() - earlier.since >= AGREE_SECONDS:
-                return digest.digest()
-        else:
-            self.suspicions[file_id] = Suspicion(time.monotonic(), digest.digest())
-        raise ProviderUnavailable("files.content", f"{read_bytes} bytes came of {size_bytes}")
-
-    async def read(self, spooled: Spooled, number: int, lease: Lease) -> None:
-        """Set a file's lines against the batch's positions, a few megabytes at a time, off the loop."""
-        splitter = LineSplitter()
-        start = 0
-
-        def read_block(block: bytes, start: int) -> int:
-            return spooled.lines.read(number, start, splitter.feed(block))
-
-        with await asyncio.to_thread(spooled.paths[number].open, "rb") as file:
-            while block := await asyncio.to_thread(file.read, READ_BYTES):
-                start = await asyncio.to_thread(read_block, block, start)
-                lease.progress()
-        spooled.lines.read(number, start, list(splitter.close()))
 
     async def decide(
         self, lease: Lease, batch: BatchRow, spooled: Spooled | None, answered: Answered = NOTHING_ANSWERED
@@ -247,8 +79,9 @@ class Collector:
             decision = decide(kinds, attempts, policy.attempts_max, expired, cancelled, done)
             if spooled:
                 await self.learn(batch, spooled)
-            if spooled and spooled.lost:
-                metrics.duplicates.labels("file_lost").inc(spooled.lines.missing)
+            if spooled and (spooled.file_ids or batch.provider_status == "completed"):
+                # They were executed, as far as is known, and are paid for again.
+                metrics.duplicates.labels("file_lost" if spooled.lost else "line_lost").inc(spooled.lines.missing)
         await self.store.decide(lease, batch, new_id(), decision, partial(self.another_try, batch, decision, lease))
         self.count(batch, decision)
         return True
@@ -286,7 +119,7 @@ class Collector:
         """
         policy = self.lanes.policy(batch.key)
         backoff = Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
-        open_chunks: dict[tuple[object, ...], Requeue] = {}
+        requeues = Requeues()
         start = 0
         parts = zip(batch.parts, batch.attempts, batch.tries, batch.turns, strict=True)
         for part, attempt, tries, turn in parts:
@@ -300,12 +133,13 @@ class Collector:
             lines = await asyncio.to_thread(read_lines, payload, manifest)
             for index in again:
                 failed = outcomes[index] == Outcome.RETRY
-                history = attempt + failed, tries + 1, turn
-                requeue = open_chunks.setdefault((manifest.topic_id, *history), Requeue(manifest, *history))
+                requeue = requeues.of(manifest, attempt + failed, tries + 1, turn)
                 if requeue.add(manifest, lines, part.first + index):
                     yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
+            for requeue in requeues.over():
+                yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
             lease.touch()
-        for requeue in open_chunks.values():
+        for requeue in requeues.open.values():
             if requeue.lines:
                 yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
 

@@ -14,6 +14,7 @@ from penstock.core.price import bill
 from penstock.postgres.poller_store import PollerStore, Sighting, Watched
 from penstock.provider.client import ProviderClient
 from penstock.settings import PollerSettings
+from penstock.stages.acquaintance import GRACE_SECONDS
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
@@ -29,8 +30,6 @@ AGE_SHARE = 1 / 20
 """A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
 HINT_SECONDS = 1.0
 """Hints of webhooks are asked for this often; the webhook may have come to any replica."""
-ACCOUNT_GRACE_SECONDS = 86_400.0
-"""An operator has a day to mend a key with which every batch is 404, before what is overdue goes again."""
 CLOCKS_APART = timedelta(minutes=10)
 
 
@@ -233,7 +232,7 @@ class Poller(Stage):
             fresh = await self.client.retrieve(watched.provider_batch_id)
         except ProviderMissing:
             graces = self.settings.stuck_grace_seconds + self.settings.cancel_grace_seconds
-            if watched.overdue_seconds > graces + (0.0 if account_answers else ACCOUNT_GRACE_SECONDS):
+            if watched.overdue_seconds > graces + (0.0 if account_answers else GRACE_SECONDS):
                 await self.abandon(lease, watched, gone=True)
                 return
             raise

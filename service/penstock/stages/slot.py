@@ -31,7 +31,8 @@ from penstock.kafka.result_producer import RecordTooLarge, ResultProducer
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.publisher_store import PublisherStore
 from penstock.settings import KafkaSettings, PublisherSettings
-from penstock.stages.collector import Collector, Spooled
+from penstock.stages.collector import Collector
+from penstock.stages.downloader import Downloader, Spooled
 from penstock.stages.lease import Lease
 from penstock.stages.stage import describe as describe_error
 from penstock.telemetry import metrics
@@ -64,6 +65,7 @@ class SlotTools:
     ledger_topic_id: uuid.UUID
     store: PublisherStore
     reader: ChunkReader
+    downloader: Downloader
     collector: Collector
     limits: dict[str, int]
     """The largest record of each result and dead-letter topic, in bytes."""
@@ -196,7 +198,7 @@ class SlotSession:
         if local or refused:
             yield None
             return
-        async with self.tools.collector.spooled(batch, self.lease) as spooled:
+        async with self.tools.downloader.spooled(batch, self.lease) as spooled:
             yield spooled
 
     async def publish(self, batch: BatchRow, spooled: Spooled | None) -> None:

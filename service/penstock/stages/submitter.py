@@ -33,6 +33,7 @@ from penstock.postgres.submitter_store import Again, Claim, SubmitterStore
 from penstock.provider.client import ProviderClient
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.spool import Spool
+from penstock.stages.acquaintance import Acquaintance
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
 from penstock.stages.stage import Stage, describe, trace
@@ -69,6 +70,7 @@ class Submitter(Stage):
         store: SubmitterStore,
         reader: ChunkReader,
         client: ProviderClient,
+        acquaintance: Acquaintance,
         keeper: LeaseKeeper,
         census: Census,
         spool: Spool,
@@ -83,6 +85,7 @@ class Submitter(Stage):
         self.store = store
         self.reader = reader
         self.client = client
+        self.acquaintance = acquaintance
         self.keeper = keeper
         self.census = census
         self.spool = spool
@@ -126,6 +129,7 @@ class Submitter(Stage):
                 if batch.state is BatchState.CREATING:
                     await self.resolve(claim, lease)
                     return
+                await self.require_known_key()
                 adopt = claim.epoch > 1 and not batch.refusals
                 file_id = batch.file_id or await self.upload(batch, lease, adopt=adopt)
                 await self.create(batch, lease, file_id)
@@ -134,7 +138,9 @@ class Submitter(Stage):
                 self.rest(error)
                 await self.store.postpone(lease, batch.id, SUBMISSION.delay_seconds(3, random.random()))  # noqa: S311 - jitter
             except ProviderError as error:
-                delay = self.patience(error, batch)
+                # A file that is refused is uploaded again and again, ever more rarely: each claim has an epoch.
+                refused = isinstance(error, ProviderRefused | ProviderMissing)
+                delay = self.patience(error, claim.epoch if refused else batch.refusals + 1)
                 self.rest(error)
                 log.warning("batch.postponed", batch=str(batch.id), error=str(error), seconds=round(delay))
                 await self.store.postpone(lease, batch.id, delay)
@@ -145,6 +151,15 @@ class Submitter(Stage):
                 if database_away(error) and not spool:
                     raise
                 await self.set_aside(batch, lease, error)
+
+    async def require_known_key(self) -> None:
+        """Send nothing with a key that knows none of our batches: it is another project's.
+
+        Raises:
+            ProviderDenied: so it is.
+        """
+        if not await self.acquaintance.knows(self.account):
+            raise ProviderDenied("batches.retrieve", "the key knows none of our batches: is it another project's?")
 
     async def set_aside(self, batch: BatchRow, lease: Lease, error: Exception) -> None:
         """A batch that meets what nobody foresaw waits, so that it does not keep the others from being claimed."""
@@ -201,6 +216,7 @@ class Submitter(Stage):
 
     async def create(self, batch: BatchRow, lease: Lease, file_id: str) -> None:
         """Announce the create, send it once, store its answer."""
+        await self.require_known_key()  # it may have changed during the upload
         intent_id = await self.store.intend(lease, batch, self.provider.creates_per_hour)
         if intent_id is None:
             await self.store.postpone(lease, batch.id, BUDGET_SECONDS)
@@ -234,7 +250,9 @@ class Submitter(Stage):
             self.denied(error)
         self.rest(error)
         definite = isinstance(error, ProviderRefused | ProviderMissing)
-        again = Again(self.patience(error, batch), refusals=int(definite), new_file=definite and batch.refusals >= 1)
+        again = Again(
+            self.patience(error, batch.refusals + 1), refusals=int(definite), new_file=definite and batch.refusals >= 1
+        )
         log.warning("create.refused", batch=str(batch.id), error=str(error), refusals=batch.refusals)
         await self.store.refused(lease, batch.id, intents, "refused", again)
         if definite and batch.refusals + 1 >= REFUSALS_MAX:
@@ -293,9 +311,9 @@ class Submitter(Stage):
         asked = min(error.retry_after_seconds or 0.0, SUBMISSION.last_seconds)
         self.rests_until = now + max(CALL.delay_seconds(self.outages, random.random()), asked)  # noqa: S311 - jitter
 
-    def patience(self, error: ProviderError, batch: BatchRow) -> float:
+    def patience(self, error: ProviderError, attempt: int) -> float:
         """Seconds to wait before the batch is tried again: what the provider asks for, or a growing delay."""
-        delay = SUBMISSION.delay_seconds(batch.refusals + 1, random.random())  # noqa: S311 - jitter
+        delay = SUBMISSION.delay_seconds(attempt, random.random())  # noqa: S311 - jitter
         return max(delay, min(error.retry_after_seconds or 0.0, SUBMISSION.last_seconds))
 
     def denied(self, error: ProviderDenied) -> None:

@@ -163,7 +163,7 @@ spool_limit = Gauge("penstock_spool_limit_bytes", "Bytes that may be reserved in
 spool_free = Gauge("penstock_spool_free_bytes", "Bytes that the spool folder's disk has free.")
 build_info = Gauge("penstock_build_info", "Version and deployment.", ["version", "deployment"])
 
-for _cause in ("create", "abandoned", "file_lost"):
+for _cause in ("create", "abandoned", "file_lost", "line_lost"):
     duplicates.labels(_cause)  # shown from the start: of a series that begins with its first count nobody sees a rise
 for _kind in ("chunk", "manifest", "decision", "ledger"):
     formats_unknown.labels(_kind)

@@ -16,7 +16,9 @@ from penstock.core.errors import ProviderMissing, ProviderUnavailable
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.poller_store import Watched
 from penstock.provider.client import ProviderClient
+from penstock.stages.acquaintance import Acquaintance
 from penstock.stages.collector import Collector
+from penstock.stages.downloader import Downloader
 from penstock.stages.lease import Lease
 from penstock.stages.poller import Poller
 from tests.defences.switches.registry import Patch, defence, reword
@@ -44,14 +46,14 @@ def reconciliation(patch: Patch) -> None:
 @defence("W2", 13)
 def whole_download(patch: Patch) -> None:
     """Any download is believed, however long it is and whatever lines it has (either alone suffices)."""
-    download = Collector.download
+    download = Downloader.download
 
-    async def believe(self: Collector, *given: Any) -> None:
+    async def believe(self: Downloader, *given: Any) -> None:
         with suppress(ProviderUnavailable):
             await download(self, *given)
 
-    patch.setattr(Collector, "doubt", lambda *_: None)
-    patch.setattr(Collector, "download", believe)
+    patch.setattr(Downloader, "doubt", lambda *_: None)
+    patch.setattr(Downloader, "download", believe)
 
 
 @defence("way of the data, 5", 13)
@@ -72,6 +74,16 @@ def second_download(patch: Patch) -> None:
         return decision
 
     patch.setattr(Collector, "revise", as_it_is)
+
+
+@defence("W1")
+def known_key(patch: Patch) -> None:
+    """Whatever key there is, batches are created with it, and what it does not know is lost."""
+
+    async def known(*_: object) -> bool:
+        return True
+
+    patch.setattr(Acquaintance, "knows", known)
 
 
 @defence("W1")

@@ -7,7 +7,7 @@ from penstock.core import requeue
 from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import WireId, parse_wire_id
-from penstock.core.requeue import Requeue
+from penstock.core.requeue import Requeue, Requeues
 from penstock.core.turn import Priority, Turn
 from tests.unit.core.test_chunk import manifest_of
 
@@ -67,3 +67,17 @@ def test_a_full_chunk_says_so(monkeypatch: pytest.MonkeyPatch, limit: str, value
     manifest, lines = stored()
     again = Requeue(manifest, 0, 1, TURN)
     assert [again.add(manifest, lines, 0), again.add(manifest, lines, 1)] == [False, True]
+
+
+def test_all_that_is_collected_together_is_bounded_and_the_largest_is_packed_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest, lines = stored()
+    monkeypatch.setattr(requeue, "OPEN_BYTES", 2 * len(lines[0]) + 50)
+    requeues = Requeues()
+    for tries, count in ((1, 1), (2, 3), (3, 1)):
+        for _ in range(count):
+            requeues.of(manifest, 0, tries, TURN).add(manifest, lines, 0)
+    assert [each.tries for each in requeues.over()] == [2]
+    assert requeues.over()[0].pack().size.requests == 3
+    assert requeues.over() == []

@@ -18,8 +18,9 @@ from penstock.postgres.poller_store import PollerStore, Sighting, Watched
 from penstock.provider.client import ProviderClient
 from penstock.settings import PollerSettings
 from penstock.stages import poller as module
+from penstock.stages.acquaintance import GRACE_SECONDS
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.poller import ACCOUNT_GRACE_SECONDS, Poller
+from penstock.stages.poller import Poller
 
 NOW = datetime.now(UTC)
 GRACES = PollerSettings().stuck_grace_seconds + PollerSettings().cancel_grace_seconds
@@ -127,7 +128,7 @@ async def test_a_batch_that_the_provider_forgot_is_abandoned_past_both_graces() 
 
 @pytest.mark.outcome("key-changed")
 async def test_with_a_key_that_knows_none_of_our_batches_they_are_kept_for_longer() -> None:
-    late, later = watched("missing-1", GRACES + 1), watched("missing-2", GRACES + ACCOUNT_GRACE_SECONDS + 1)
+    late, later = watched("missing-1", GRACES + 1), watched("missing-2", GRACES + GRACE_SECONDS + 1)
     poller, store, _ = poller_of(late, later)
     await poller.round()
     assert store.abandoned == [(later.id, True)]

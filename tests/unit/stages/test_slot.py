@@ -10,7 +10,7 @@ import pytest
 from penstock.core.batch import BatchState
 from penstock.core.decision import Reconciliation
 from penstock.core.errors import ProviderUnavailable, UnknownFormat
-from penstock.stages.collector import Spooled
+from penstock.stages.downloader import Spooled
 from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
 
 

@@ -76,6 +76,13 @@ class FakeCensus:
         return True
 
 
+class FakeAcquaintance:
+    """The key is the right one."""
+
+    async def knows(self, account: str) -> bool:
+        return True
+
+
 class Failing(Submitter):
     """Building the file meets an error."""
 
@@ -98,6 +105,7 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
         store,
         nothing,
         nothing,
+        cast("Any", FakeAcquaintance()),
         FakeKeeper(),
         cast("Any", FakeCensus()),
         nothing,
@@ -108,9 +116,9 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
     return submitter
 
 
-def claim_of() -> Claim:
+def claim_of(epoch: int = 1) -> Claim:
     batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, file_id=None)
-    return Claim(cast("BatchRow", cast("Any", batch)), 1, ())
+    return Claim(cast("BatchRow", cast("Any", batch)), epoch, ())
 
 
 @pytest.mark.parametrize("error", UNFORESEEN, ids=repr)
@@ -146,6 +154,16 @@ async def test_what_is_a_batchs_own_fault_lets_the_others_go_at_once() -> None:
     submitter = submitter_of(FakeStore(), ProviderRefused("files.create", "too large", code="invalid_file"))
     await submitter.submit(claim_of(), lease_of("batch"))
     assert submitter.rests_until == 0.0
+
+
+@pytest.mark.outcome("storage-full")
+async def test_a_file_that_is_refused_is_uploaded_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+    store = FakeStore()
+    submitter = submitter_of(store, ProviderRefused("files.create", "You have exceeded your file storage quota"))
+    for epoch in range(1, 10):
+        await submitter.submit(claim_of(epoch), lease_of("batch"))
+    assert store.postponed == [15, 30, 60, 120, 240, 480, 960, 1800, 1800]
 
 
 async def test_a_create_that_is_announced_by_then_is_looked_up_later() -> None:
