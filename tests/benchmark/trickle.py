@@ -1,4 +1,4 @@
-"""Requests in a chunk when a hundred a second arrive at four replicas, for twenty lanes, with the default linger."""
+"""Requests in a chunk when a hundred a second arrive, for many lanes and tenants, at four replicas with their linger."""
 
 import asyncio
 import json
@@ -18,6 +18,7 @@ from tests.support.service import Service, run_logged
 PARTITIONS = 8
 REPLICAS = 4
 LANES = 20
+TENANTS = 100
 PER_SECOND = 100
 SECONDS = 120
 LEAST = 20
@@ -45,7 +46,7 @@ async def measure(ground: Ground) -> Sequence[Figure]:
         connection = await asyncpg.connect(environment["PENSTOCK_POSTGRES_DSN"])
         [(chunks, requests, size_bytes)] = await connection.fetch(CHUNKS)
         await connection.close()
-    what = f"{PER_SECOND} requests/s, {REPLICAS} replicas, {LANES} lanes"
+    what = f"{PER_SECOND} requests/s, {REPLICAS} replicas, {LANES} lanes, {TENANTS} tenants"
     return [
         Figure(f"requests in a chunk, {what}", requests / chunks, "", least=LEAST),
         Figure(f"bytes stored of each request of {BODY_BYTES:,}, {what}", size_bytes / requests, "bytes"),
@@ -60,7 +61,8 @@ async def trickle(bootstrap_servers: str, topic: str) -> None:
         started = time.monotonic()
         for number in range(PER_SECOND * SECONDS):
             await asyncio.sleep(max(0.0, started + number / PER_SECOND - time.monotonic()))
-            await producer.send(topic, line(number), partition=random.randrange(PARTITIONS))
+            tenant = ("tenant", f"tenant-{random.randrange(TENANTS)}".encode())
+            await producer.send(topic, line(number), partition=random.randrange(PARTITIONS), headers=[tenant])
     finally:
         await producer.stop()
 

@@ -21,7 +21,7 @@ from penstock.core.result import (
     passed,
 )
 from penstock.core.token import estimate
-from penstock.core.turn import USUAL, Priority, Turn, read_priority, share_of
+from penstock.core.turn import SHARE_REQUESTS, USUAL, Priority, Turn, read_priority, share_of
 
 CACHE_MAX = 10_000
 SECONDS = re.compile(rb"(?=[0.]*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -193,7 +193,24 @@ class Gathering:
                 for message in group.messages:
                     self.reject(kind.source, message, rejected("lane_limit"))
             group.messages.clear()
-        return [(lane_ids[kind.lane], pack_group(kind, group)) for kind, group in self.groups.items() if group.bodies]
+        groups = together(self.groups)
+        return [(lane_ids[kind.lane], pack_group(kind, group)) for kind, group in groups.items() if group.bodies]
+
+
+def together(groups: Mapping[Kind, Group]) -> dict[Kind, Group]:
+    """The groups as chunks are made of them: of shares that are few requests each, one, which has the first one's."""
+    found: dict[Kind, Group] = {}
+    small: dict[Kind, Group] = {}
+    for kind, group in groups.items():
+        among = kind._replace(turn=kind.turn._replace(share=0))
+        if kind.lane.dead or len(group.bodies) >= SHARE_REQUESTS:
+            found[kind] = group
+        elif among in small:
+            small[among].manifest.extend(group.manifest)
+            small[among].bodies.extend(group.bodies)
+        else:
+            found[kind] = small[among] = group
+    return found
 
 
 def tenant_of(headers: Headers) -> str:

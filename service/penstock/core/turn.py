@@ -9,6 +9,8 @@ from penstock.core.reasons import rejected
 SHARES = 16
 """Tenants are hashed into so many shares: chunks of a gathering, and work at a seal, stay bounded whatever tenants
 there are."""
+SHARE_REQUESTS = 20
+"""Shares of which a gathering brings fewer requests are stored together: at a trickle each chunk would hold one."""
 
 
 class Priority(IntEnum):

@@ -13,7 +13,7 @@ from penstock.core.lane import DEAD_LETTERS, LaneKey, Lanes, parse_lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import RequestLimits
 from penstock.core.result import HEADERS_BYTES_MAX
-from penstock.core.turn import SHARES, USUAL, Priority, Turn, share_of
+from penstock.core.turn import SHARE_REQUESTS, SHARES, USUAL, Priority, Turn, share_of
 from tests.support.bad_messages import BAD, BODY_BYTES_MAX, LANES, LATER, Bad, says
 
 NOW = 1_000_000.0
@@ -159,14 +159,35 @@ def test_tenants_and_priorities_are_packed_apart_and_those_who_name_none_togethe
     gathered = gathering()
     tenant, other, low = ("tenant", b"a"), ("tenant", b"b"), ("penstock-priority", b"low")
     headers: list[list[tuple[str, bytes | None]]] = [[], [tenant], [other], [("x-a", b"")], [tenant, low], [tenant]]
-    gathered.sort(SOURCE, [Record(request(), offset, headers=each) for offset, each in enumerate(headers)])
+    each_has = SHARE_REQUESTS * len(headers)
+    gathered.sort(SOURCE, [Record(request(), n, headers=headers[n % len(headers)]) for n in range(each_has)])
     chunks = {each.chunk.turn: each.manifest.offsets for each in packed(gathered)}
     assert chunks == {
-        USUAL: [0, 3],
-        Turn(Priority.NORMAL, share_of("a")): [1, 5],
-        Turn(Priority.NORMAL, share_of("b")): [2],
-        Turn(Priority.LOW, share_of("a")): [4],
+        USUAL: [n for n in range(each_has) if n % len(headers) in (0, 3)],
+        Turn(Priority.NORMAL, share_of("a")): [n for n in range(each_has) if n % len(headers) in (1, 5)],
+        Turn(Priority.NORMAL, share_of("b")): list(range(2, each_has, len(headers))),
+        Turn(Priority.LOW, share_of("a")): list(range(4, each_has, len(headers))),
     }
+
+
+def test_tenants_of_few_requests_share_a_chunk_apart_from_one_of_many_and_from_other_priorities() -> None:
+    gathered = gathering()
+    low = ("penstock-priority", b"low")
+    many: list[list[tuple[str, bytes | None]]] = [[("tenant", b"many")]] * SHARE_REQUESTS
+    few: list[list[tuple[str, bytes | None]]] = [
+        [("tenant", b"few")],
+        [],
+        [("tenant", b"a")],
+        [("tenant", b"a"), low],
+        [("tenant", b"few")],
+    ]
+    gathered.sort(SOURCE, [Record(request(str(n)), n, headers=each) for n, each in enumerate([*many, *few])])
+    first, second, third = packed(gathered)
+    assert (first.chunk.turn.share, first.manifest.offsets) == (share_of("many"), list(range(SHARE_REQUESTS)))
+    assert (second.chunk.turn.share, second.manifest.offsets) == (share_of("few"), [20, 24, 21, 22])
+    assert second.manifest.custom_ids == ["20", "24", "21", "22"]
+    assert [json.loads(line)["body"]["model"] for line in second.lines] == ["m"] * 4
+    assert (third.chunk.turn.priority, third.manifest.offsets) == (Priority.LOW, [23])
 
 
 def test_however_many_tenants_there_are_the_chunks_are_few() -> None:
