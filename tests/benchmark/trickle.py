@@ -1,4 +1,4 @@
-"""Requests in a chunk when a hundred a second arrive, for many lanes and tenants, at four replicas with their linger."""
+"""Requests in a chunk when 100 a second arrive at four replicas, for many lanes and tenants, with the usual linger."""
 
 import asyncio
 import json

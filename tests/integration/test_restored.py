@@ -161,6 +161,9 @@ async def test_a_restored_database_halts_everything_and_goes_on_without_loss_or_
         sent.extend(after)
         await settled(bridge, len(sent), extra_executions_allowed=len(sent))
         assert not service.logs("data.lost")
+        told = [each["target"] for each in service.logs("operator.resume")]
+        assert told.count("restored") == 2
+        assert any(each.startswith(f"partition {bridge.requests}") for each in told)
     assert ids(bridge) == {each["custom_id"] for each in sent}
     assert len(bridge.reader.received[bridge.dead_letter_topic]) == 1
     created = len([each for each in bridge.simulator.journal() if each["event"] == "batch.created"]) - made

@@ -62,7 +62,7 @@ def account_misfits(settings: Settings, lanes: Lanes, account: ProviderSettings)
     if creates > account.creates_per_hour:
         yield Finding(
             "lanes",
-            Level.WARNING,
+            Level.PROBLEM,
             f"by their age the configured lanes may seal {creates:,.0f} windows an hour,"
             f" account {account.account} creates {account.creates_per_hour:,} batches",
             "raise age_max_seconds; until then windows wait longer than their age",

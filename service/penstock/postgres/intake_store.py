@@ -9,6 +9,7 @@ from penstock.core.answered import Answered, AnsweredSpan
 from penstock.core.chunk import FORMAT, NewChunk
 from penstock.core.errors import Superseded
 from penstock.core.lane import LaneKey
+from penstock.postgres.audit import note
 from penstock.postgres.database import Connection, Database, Record, columns
 from penstock.telemetry.failpoint import failpoint
 
@@ -97,6 +98,7 @@ class IntakeStore:
         """
         async with self.database.transaction() as connection:
             await connection.execute("resume_partition", self.kafka_cluster_id, *place, topic, position, acknowledged)
+            await note(connection, "resume", f"partition {topic} {place.partition}", position=position)
 
     @failpoint("intake.open_lanes")
     async def open_lanes(self, keys: Sequence[LaneKey], lanes_max: int) -> dict[LaneKey, int]:

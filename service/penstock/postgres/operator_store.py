@@ -1,14 +1,13 @@
 """What operators tell the cluster; each word is noted for the log in the transaction that carries it out."""
 
-import getpass
-import socket
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
 from penstock.core.batch import BatchState, Cancel
 from penstock.core.lane import LaneKey
-from penstock.postgres.database import Connection, Database
+from penstock.postgres.audit import note
+from penstock.postgres.database import Database
 from penstock.postgres.intake_store import lane_key
 
 NO_MORE = frozenset({BatchState.ENDED, BatchState.DECIDED, BatchState.PUBLISHED, BatchState.SPLIT})
@@ -114,9 +113,3 @@ def may_cancel(batch: Cancellable, cancel: Cancel) -> bool:
     """Whether this word would change anything."""
     sent = batch.state is not BatchState.SEALED
     return batch.state not in NO_MORE and batch.cancel is not cancel and (sent or cancel is Cancel.ANSWER)
-
-
-async def note(connection: Connection, action: str, target: str, **detail: object) -> None:
-    """Note an operator's word for the audit log."""
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
-    await connection.execute("insert_audit", action, target, {"by": by, **detail})

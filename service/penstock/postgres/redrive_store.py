@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.core.identity import new_id
+from penstock.postgres.audit import note
 from penstock.postgres.database import Database
-from penstock.postgres.operator_store import note
 
 Ends = dict[str, list[int]]
 """Where each partition of a topic ended, by topic."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from penstock.core.answered import Answered, merged
 from penstock.core.batch import BatchState, ProviderBatch, Verdict, split_where
+from penstock.postgres.audit import note
 from penstock.postgres.batch_row import BatchRow, load_batch
 from penstock.postgres.database import Connection, Database, columns
 from penstock.postgres.intake_store import read_answered
@@ -34,6 +35,7 @@ class RestoreStore:
             await connection.execute("delete_answered")
             await connection.execute("insert_answered", *columns(rows, 4))
             await connection.execute("forget_positions")
+            await note(connection, "resume", "restored", answered=answered.requests)
         return Answered(spans)
 
     async def close_unsealed(self, answered: Answered) -> int:

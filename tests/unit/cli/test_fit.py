@@ -34,7 +34,7 @@ def test_the_defaults_fit_together() -> None:
         ({"lease": {"seconds": 20}}, {}, (Level.PROBLEM, "lease")),
         ({"spool": {"upload_bytes_max": 199_999_999}}, {}, (Level.PROBLEM, "spool")),
         ({"spool": {"download_bytes_max": 3_000_000_000}}, {}, (Level.PROBLEM, "spool")),
-        ({}, {"lane": [{"model": "m", "age_max_seconds": 1.0}]}, (Level.WARNING, "lanes")),
+        ({}, {"lane": [{"model": "m", "age_max_seconds": 1.0}]}, (Level.PROBLEM, "lanes")),
     ],
 )
 def test_what_does_not_fit_is_told(values: dict[str, Any], lanes: dict[str, Any], expected: tuple[Level, str]) -> None:
@@ -69,6 +69,6 @@ def test_each_account_is_held_against_the_lanes_that_are_its_own() -> None:
     file = {"lane": [{"account": "other", "age_max_seconds": 1.0}, {"model": "m", "age_max_seconds": 3600.0}]}
     first, other = (ProviderSettings(account=name) for name in ("default", "other"))
     assert told(own_misfits(settings, parse_lanes(file), [first])) == []
-    assert told(own_misfits(settings, parse_lanes(file), [first, other])) == [(Level.WARNING, "lanes")]
+    assert told(own_misfits(settings, parse_lanes(file), [first, other])) == [(Level.PROBLEM, "lanes")]
     slow = ProviderSettings(account="slow", timeout_seconds=600)
     assert told(own_misfits(settings, parse_lanes({}), [first, slow])) == [(Level.PROBLEM, "lease")]
