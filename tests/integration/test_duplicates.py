@@ -39,3 +39,20 @@ async def test_a_create_that_landed_after_all_is_counted_once_though_it_is_over(
     paid = await payments(bridge)
     assert (paid.published, dict(paid.extra), paid.unexplained) == (5, {IN_DOUBT: 5}, [])
     await bridge.check(extra_executions_allowed=5)
+
+
+@pytest.mark.outcome("create-429-done")
+async def test_a_create_that_was_refused_and_made_all_the_same_is_counted(bridge: Bridge) -> None:
+    made = {"operation": "batches.create", "times": 1, "http": {"status": 429, "effect": "done"}}
+    await bridge.simulator.faults([made])
+    async with bridge.service(stages="intake,seal,submit,poll,collect,publish") as service:
+        await bridge.produce(chats(5))
+        await service.logged("create.refused")
+        await bridge.sql("UPDATE batch SET not_before = '-infinity'")
+        await bridge.results(5)
+    async with bridge.service(stages="janitor") as janitor:
+        assert await counted(janitor) == 5
+    assert batches(bridge) == 2
+    paid = await payments(bridge)
+    assert (paid.published, dict(paid.extra), paid.unexplained) == (5, {IN_DOUBT: 5}, [])
+    await bridge.check(extra_executions_allowed=5)

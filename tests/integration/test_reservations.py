@@ -12,6 +12,7 @@ from penstock.postgres.batch_row import BatchRow, load_batch
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
 from penstock.postgres.submitter_store import SubmitterStore
+from penstock.stages.lease import Lease
 from tests.support.rows import ACCOUNT, LANE, batch_of, chunk_of, migrated, seal_all, store
 
 
@@ -239,3 +240,21 @@ async def test_a_poll_of_a_lane_with_a_small_limit_drains_batch_by_batch(databas
         ended = [each for each in await batches(pool) if each.state is BatchState.ENDED]
         assert len(ended) == done > 10
         assert sum(each.size.requests for each in ended) == 500
+
+
+@pytest.mark.outcome("creates-per-hour")
+async def test_replicas_that_announce_creates_at_once_stay_within_the_hours_budget(database: str) -> None:
+    async with migrated(database) as pool, migrated(database) as other:
+        batch_ids = [await batch_of(pool) for _ in range(8)]
+        assert await reserve(pool, 10**6) == len(batch_ids)
+        stores = [submitter(each) for each in (pool, other)]
+        claims = [await stores[0].claim(ACCOUNT, 60.0) for _ in batch_ids]
+
+        async def announce(number: int) -> bool:
+            claim = claims[number]
+            assert claim is not None
+            lease = Lease(f"batch/{claim.batch.id}", claim.epoch, 60.0, float("inf"), 0.0)
+            await stores[number % 2].store_file(lease, claim.batch.id, "file-1")
+            return await stores[number % 2].intend(lease, claim.batch, 3) is not None
+
+        assert sorted(await asyncio.gather(*map(announce, range(8)))) == [False] * 5 + [True] * 3

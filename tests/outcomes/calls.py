@@ -5,6 +5,11 @@ from tests.outcomes.row import Row
 CREATES = (
     Row("create-429", "create answered 429", "nothing was made: it goes again after `Retry-After` or a growing wait"),
     Row(
+        "create-429-done",
+        "create answered 429, the batch was made all the same",
+        "no such answer is known; it goes again, and the janitor cancels the first one or counts it as paid twice",
+    ),
+    Row(
         "create-5xx", "create answered 5xx, no batch was made", "in doubt: looked up, and created again once it is sure"
     ),
     Row(

@@ -25,7 +25,7 @@ BATCHES = """
     FROM batch AS b LEFT JOIN decision AS d ON d.batch_id = b.id
     WHERE b.provider_batch_id IS NOT NULL
 """
-DOUBTS = "SELECT id FROM intent WHERE outcome = 'absent'"
+DOUBTS = "SELECT id FROM intent WHERE outcome IN ('absent', 'refused')"
 OK = 200
 IN_DOUBT = "a create in doubt that landed after all"
 ABANDONED = "a batch that would not end was given up"
