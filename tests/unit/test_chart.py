@@ -17,6 +17,7 @@ from tests.support.chart import CHART, COPIES, FILES, leaves, read_values, templ
 from tests.support.reference import catalogue
 
 TEMPLATES = sorted(chain(CHART.glob("templates/**/*.yaml"), CHART.glob("templates/**/*.tpl")))
+GOLDEN = Path(__file__).parents[1] / "deploy" / "golden"
 SCRAPE_LABELS = {"namespace", "pod", "container", "job", "instance", "le"}
 
 
@@ -76,6 +77,15 @@ def test_the_schema_takes_the_defaults() -> None:
 
 def test_every_variable_of_the_templates_is_a_setting() -> None:
     assert template_variables() <= set(setting_names(Settings))
+
+
+def test_every_variable_and_kind_of_the_templates_is_in_a_rendering_that_was_reviewed() -> None:
+    reviewed = "\n".join(each.read_text() for each in GOLDEN.glob("*.yaml"))
+    templates = "\n".join(each.read_text() for each in TEMPLATES)
+    kinds = set(re.findall(r"\bkind: ([A-Z]\w+)", templates)) | set(re.findall(r'"([A-Z]\w+Monitor)"', templates))
+    assert {"Deployment", "PodMonitor", "PrometheusRule", "ScaledObject", "KafkaTopic"} <= kinds
+    assert kinds <= set(re.findall(r"^kind: (\w+)$", reviewed, re.MULTILINE))
+    assert template_variables() <= set(re.findall(r"\bPENSTOCK_[A-Z_]+", reviewed))
 
 
 def test_every_setting_can_be_set_once() -> None:
