@@ -106,6 +106,8 @@ def test_the_charts_own_tests_pass() -> None:
         ("provider.apiKey.value=sk-secret", "additional properties 'value' not allowed"),
         ("spool.medium=Memory", "the spool belongs on a disk"),
         ("postgres.host=", "postgres.host is empty: name the server"),
+        ("kafka.bootstrapServers={kafka}", 'kafka.bootstrapServers has "kafka": give each broker as host:port'),
+        ("provider.baseUrl=http://a b:c", 'provider.baseUrl is "http://a b:c": give the API\'s root'),
     ],
 )
 def test_values_that_cannot_work_are_refused_with_the_mend(wrong: str, said: str) -> None:

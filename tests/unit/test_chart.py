@@ -57,7 +57,7 @@ def test_every_object_is_closed_unless_it_is_said() -> None:
         ({"settings": {"intake": {"linger_seconds": -1}}}, "less than the minimum"),
         ({"settings": {"kafka": {"bootstrap_servers": "a:1"}}}, "'bootstrap_servers' was unexpected"),
         ({"settings": {"log": {"level": "loud"}}}, "'loud' is not one of"),
-        ({"kafka": {"bootstrapServers": ["kafka"]}}, "does not match"),
+        ({"kafka": {"bootstrapServers": "kafka:9092"}}, "is not of type 'array'"),
         ({"autoscaling": {"kind": "HPA"}}, "'HPA' is not one of"),
         ({"resources": {"request": {"cpu": "1"}}}, "'request' was unexpected"),
         ({"provider": {"apiKey": {"value": "sk-secret"}}}, "'value' was unexpected"),
@@ -67,6 +67,11 @@ def test_the_schema_refuses_what_is_wrong(values: dict[str, object], said: str) 
     schema = json.loads(FILES["values.schema.json"]())
     with pytest.raises(jsonschema.ValidationError, match=said):
         jsonschema.validate(values, schema)
+
+
+def test_what_has_a_form_is_refused_in_a_sentence_and_by_no_pattern() -> None:
+    schema = FILES["values.schema.json"]()
+    assert [each for each in ('"pattern"', '"minItems"', '"uniqueItems"') if each in schema] == []
 
 
 def test_the_schema_takes_the_defaults() -> None:

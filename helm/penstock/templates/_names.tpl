@@ -115,3 +115,8 @@ penstock/replica: "true"
   resources: {}
 {{- end -}}
 {{- end }}
+
+{{- /* The name of a topic's KafkaTopic: names of objects have neither capitals nor _. */ -}}
+{{- define "penstock.topic.object" -}}
+{{ . | lower | replace "_" "-" }}
+{{- end }}

@@ -9,12 +9,9 @@
 
 {{- /* The ports of the provider: that of its URL, or those that are named. */ -}}
 {{- define "penstock.provider.ports" -}}
-{{- $url := urlParse .Values.provider.baseUrl -}}
-{{- $own := splitList ":" $url.host | rest -}}
-{{- $port := ternary 443 80 (eq $url.scheme "https") -}}
-{{- if $own -}}
-{{- $port = first $own | int -}}
-{{- end -}}
+{{- $url := .Values.provider.baseUrl -}}
+{{- $own := regexReplaceAll "^https?://[^/:]*:?([0-9]*).*$" $url "${1}" | int -}}
+{{- $port := default (ternary 443 80 (hasPrefix "https:" $url)) $own -}}
 {{- default (list $port) .Values.networkPolicy.providerPorts | toJson -}}
 {{- end }}
 
