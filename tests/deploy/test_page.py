@@ -15,7 +15,7 @@ from penstock.embedded.postgres import EmbeddedPostgres
 from tests.deploy.command import run
 from tests.deploy.control_plane import ControlPlane
 from tests.deploy.image import ROOT
-from tests.deploy.rendering import helm, objects
+from tests.deploy.rendering import VALUES, helm, objects
 from tests.support.bridge import Bridge
 from tests.support.chart import CHART
 from tests.support.command import penstock
@@ -96,11 +96,20 @@ def test_the_pages_values_are_values_of_the_chart(tools: Path, tmp_path: Path) -
     assert tools.is_dir()
     found = [each for each in map(yaml.safe_load, blocks("yaml")) if "apiVersion" not in each]
     assert len(found) >= 3
+    base = yaml.safe_load(VALUES["default"].read_text())
     for number, each in enumerate(found):
         file = tmp_path / f"{number}.yaml"
-        file.write_text(yaml.safe_dump(each))
-        base = ROOT / "tests" / "deploy" / "values" / "default.yaml"
-        assert objects(helm("template", "penstock", CHART, f"--values={base}", f"--values={file}"))
+        file.write_text(yaml.safe_dump(base | each))
+        assert objects(helm("template", "penstock", CHART, f"--values={file}"))
+
+
+def test_the_pages_tokens_are_those_of_the_values_that_are_installed() -> None:
+    [shown] = [each for each in map(yaml.safe_load, blocks("yaml")) if "extraContainers" in each]
+    installed = yaml.safe_load(VALUES["tokens"].read_text())
+    for container in installed["extraContainers"]:
+        del container["resources"]
+    installed["kafka"]["bootstrapServers"] = shown["kafka"]["bootstrapServers"]
+    assert shown == {name: installed[name] for name in shown}
 
 
 def test_the_pages_secret_from_a_vault_is_the_example() -> None:

@@ -9,6 +9,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* Where a secret is read: below /etc/penstock when it is a Secret's, else where something else writes it. */ -}}
+{{- define "penstock.file.path" -}}
+{{ ternary (printf "/etc/penstock/%s" .path) .from.file (ne .from.secretName "") }}
+{{- end }}
+
 {{- /* The lanes file, from the ConfigMap of this name. */ -}}
 {{- define "penstock.lanes.file" -}}
 - configMap:
@@ -44,9 +49,9 @@
 - name: PENSTOCK_KAFKA_SASL_PASSWORD_FILE
   value: /etc/penstock/kafka/password
 {{- end }}
-{{- if $kafka.sasl.token.secretName }}
+{{- with include "penstock.file.path" (dict "from" $kafka.sasl.token "path" "kafka/token") }}
 - name: PENSTOCK_KAFKA_SASL_TOKEN_FILE
-  value: /etc/penstock/kafka/token
+  value: {{ . }}
 {{- end }}
 {{- if $kafka.tls.ca.secretName }}
 - name: PENSTOCK_KAFKA_CA_FILE
@@ -101,9 +106,9 @@
 {{- end -}}
 - name: PENSTOCK_POSTGRES_DSN
   value: {{ printf "postgresql://%s@%s:%d/%s?%s" (urlquery $role.user) $postgres.host (int $postgres.port) (urlquery $postgres.database) (join "&" $options) | quote }}
-{{- if $role.password.secretName }}
+{{- with include "penstock.file.path" (dict "from" $role.password "path" "postgres/password") }}
 - name: PENSTOCK_POSTGRES_PASSWORD_FILE
-  value: /etc/penstock/postgres/password
+  value: {{ . }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -27,6 +27,18 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{- /* Sidecars: each runs before the container that needs it starts, and ends after it, so that a Job comes to its end. */ -}}
+{{- define "penstock.sidecars" -}}
+{{- $security := include "penstock.containerSecurity" . | fromYaml -}}
+{{- with .Values.extraContainers }}
+initContainers:
+  {{- range . }}
+  {{- $own := ternary dict $security (hasKey . "securityContext") }}
+  {{- toYaml (list (merge (dict "restartPolicy" "Always") . $own)) | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* A Job of one command, which is a hook: it and all it needs come before the release's other objects, and go after it.
 Takes root, component, hook, arguments, environment, files, egress, deadlineSeconds, retries, lanes. */ -}}
 {{- define "penstock.job" -}}
@@ -108,6 +120,9 @@ spec:
       restartPolicy: Never
       serviceAccountName: {{ ternary $name (include "penstock.serviceAccountName" $root) $root.Values.serviceAccount.create }}
       {{- include "penstock.podSecurity" $root | nindent 6 }}
+      {{- with include "penstock.sidecars" $root | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
       containers:
         - name: {{ .component }}
           image: {{ include "penstock.image" (dict "root" $root "image" $root.Values.image) | quote }}

@@ -47,13 +47,16 @@
 {{- end -}}
 {{- $mechanism := $kafka.sasl.mechanism -}}
 {{- if eq $mechanism "OAUTHBEARER" -}}
-{{- if not (or $kafka.sasl.token.secretName .Values.extraVolumes) -}}
-{{- $wrong = append $wrong "kafka.sasl.token.secretName is empty: OAUTHBEARER needs the Secret that holds the token" -}}
+{{- if not (or $kafka.sasl.token.secretName $kafka.sasl.token.file) -}}
+{{- $wrong = append $wrong "kafka.sasl.token.secretName is empty: OAUTHBEARER needs the Secret that holds the token, or in kafka.sasl.token.file the file that a sidecar writes" -}}
 {{- end -}}
 {{- else if $mechanism -}}
 {{- if not (and $kafka.sasl.username $kafka.sasl.password.secretName) -}}
 {{- $wrong = append $wrong (printf "kafka.sasl: %s needs username and password.secretName" $mechanism) -}}
 {{- end -}}
+{{- end -}}
+{{- if and $kafka.sasl.token.secretName $kafka.sasl.token.file -}}
+{{- $wrong = append $wrong "kafka.sasl.token has a Secret and a file: leave one out" -}}
 {{- end -}}
 {{- if and (not $kafka.tls.enabled) (or $kafka.tls.ca.secretName $kafka.tls.certificate.secretName) -}}
 {{- $wrong = append $wrong "kafka.tls has a Secret and is off: set kafka.tls.enabled to true" -}}
@@ -64,7 +67,7 @@
 {{- define "penstock.wrong.postgres" -}}
 {{- $postgres := .Values.postgres -}}
 {{- $own := .Values.migrations -}}
-{{- $password := $postgres.password.secretName -}}
+{{- $password := or $postgres.password.secretName $postgres.password.file -}}
 {{- $certificate := $postgres.tls.certificate.secretName -}}
 {{- $wrong := list -}}
 {{- if $postgres.dsn.secretName -}}
@@ -79,11 +82,16 @@
 {{- $wrong = append $wrong "postgres.host is empty: name the server, or the Secret with the whole DSN in postgres.dsn.secretName" -}}
 {{- end -}}
 {{- if not (or $password $certificate) -}}
-{{- $wrong = append $wrong "postgres.password.secretName is empty: name the Secret that holds the role's password, or a client certificate in postgres.tls.certificate" -}}
+{{- $wrong = append $wrong "postgres.password.secretName is empty: name the Secret that holds the role's password, the file that a sidecar writes in postgres.password.file, or a client certificate in postgres.tls.certificate" -}}
 {{- end -}}
 {{- end -}}
-{{- if and $own.enabled $own.user (not (or $own.password.secretName $own.dsn.secretName $certificate)) -}}
-{{- $wrong = append $wrong "migrations.password.secretName is empty: name the Secret that holds the password of migrations.user" -}}
+{{- if and $own.enabled $own.user (not (or $own.password.secretName $own.password.file $own.dsn.secretName $certificate)) -}}
+{{- $wrong = append $wrong "migrations.password.secretName is empty: name the Secret that holds the password of migrations.user, or in migrations.password.file the file that a sidecar writes" -}}
+{{- end -}}
+{{- range $name, $from := dict "postgres.password" $postgres.password "migrations.password" $own.password -}}
+{{- if and $from.secretName $from.file -}}
+{{- $wrong = append $wrong (printf "%s has a Secret and a file: leave one out" $name) -}}
+{{- end -}}
 {{- end -}}
 {{- toJson $wrong -}}
 {{- end }}
