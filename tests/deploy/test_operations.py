@@ -4,6 +4,7 @@ Nodes are simulated, so that nothing is said of what replicas do meanwhile: test
 """
 
 import json
+import shlex
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ import pytest
 from tests.deploy.command import Failed
 from tests.deploy.test_install import Cluster, eventually
 from tests.deploy.test_install import cluster as cluster  # noqa: PLC0414 - a fixture
+from tests.deploy.test_page import PAGE
 
 pytestmark = pytest.mark.timeout(3600)
 
+PAUSED = "autoscaling.keda.sh/paused-replicas"
+RESTORE = "--set=restore.enabled=true"
 SELECTOR = "--selector=app.kubernetes.io/component=service"
 
 
@@ -78,6 +82,20 @@ def names(cluster: Cluster) -> set[str]:
     return {each["metadata"]["name"] for each in cluster.pods()}
 
 
+def page_lines(text: str) -> list[list[str]]:
+    """What kubectl is given on docs/kubernetes.md in the lines that have a text; the namespace is the test's own."""
+    found = [shlex.split(line) for line in PAGE.splitlines() if line.startswith("kubectl ") and text in line]
+    assert found
+    return [words[words.index("penstock") + 1 :] for words in found]
+
+
+def send_away(cluster: Cluster) -> None:
+    """Scale to none as the page says, and wait until no replica is left."""
+    for each in (*page_lines("--replicas 0"), *page_lines("wait pod")):
+        cluster.kubectl(*each)
+    assert cluster.get("pods", "--selector=penstock/replica=true")["items"] == []
+
+
 def test_an_upgrade_and_a_rollback_never_have_fewer_replicas(cluster: Cluster, tmp_path: Path) -> None:
     cluster.install("default")
     before = names(cluster)
@@ -89,6 +107,41 @@ def test_an_upgrade_and_a_rollback_never_have_fewer_replicas(cluster: Cluster, t
         eventually(lambda: between.isdisjoint(names(cluster)) and ready(cluster, 2))
     assert len(counts) > 10
     assert set(counts) == {2, 3}, "a new replica is there before an old one goes"
+
+
+def test_a_restored_database_is_taken_over_after_all_replicas_went_and_before_any_comes(cluster: Cluster) -> None:
+    cluster.install("default")
+    send_away(cluster)
+    cluster.install("default", RESTORE)
+    assert ready(cluster, 2)
+    job = cluster.get("job", "penstock-restore")
+    assert job["status"]["succeeded"] == 1
+    assert min(each["metadata"]["creationTimestamp"] for each in cluster.pods()) >= job["status"]["completionTime"]
+    cluster.install("default")
+    assert cluster.get("job", "penstock-restore")["metadata"]["uid"] == job["metadata"]["uid"], "it is not run again"
+
+
+def test_no_replica_comes_when_a_restored_database_was_not_taken_over(cluster: Cluster) -> None:
+    cluster.install("default")
+    send_away(cluster)
+    cluster.kubectl("create", "quota", "none", "--hard=pods=0")  # so that the Job gets no pod, and never ends
+    with pytest.raises(Failed):
+        cluster.install("default", RESTORE, "--set=restore.deadlineSeconds=10", "--set=migrations.enabled=false")
+    assert cluster.deployment()["spec"]["replicas"] == 0
+
+
+def test_a_pause_of_keda_lasts_until_the_restored_database_is_taken_over(cluster: Cluster) -> None:
+    cluster.install("keda")
+    for each in page_lines("paused-replicas=0"):
+        cluster.kubectl(*each)
+    send_away(cluster)
+    cluster.install("keda", RESTORE)
+    assert [each["spec"]["replicas"] for each in cluster.get("deployment")["items"]] == [0, 0, 0]
+    scaled = cluster.get("scaledobject")["items"]
+    assert [each["metadata"]["annotations"].get(PAUSED) for each in scaled] == ["0", "0", "0"]
+    for each in page_lines("paused-replicas-"):
+        cluster.kubectl(*each)
+    assert not any(PAUSED in each["metadata"].get("annotations", {}) for each in cluster.get("scaledobject")["items"])
 
 
 def test_it_is_scaled_from_one_to_five_and_back_over_all_nodes(cluster: Cluster, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ EXAMPLES = CHART / "examples"
 STRIMZI = "kafka.strimzi.io"
 INSIDE = ("docker", "kubectl exec", "kubectl logs")
 """What needs a registry or a pod's inside: test_image.py builds the image, and runs these commands in it."""
+KEDA = ("kubectl annotate",)
+"""What is said to KEDA's objects, of which the page's values have none: test_operations.py runs it on some."""
 
 
 def blocks(kind: str) -> list[str]:
@@ -41,7 +43,7 @@ def commands() -> Iterator[list[str]]:
             words = shlex.split(line)
             plain = [each for each in words if not each.startswith("-")]
             verb = plain[2] if plain[1] in ("penstock", "penstock-demo") else plain[1]
-            if not f"{words[0]} {verb}".startswith(INSIDE):
+            if not f"{words[0]} {verb}".startswith((*INSIDE, *KEDA)):
                 yield words
 
 

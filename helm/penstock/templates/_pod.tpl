@@ -40,7 +40,8 @@ initContainers:
 {{- end }}
 
 {{- /* A Job of one command, which is a hook: it and all it needs come before the release's other objects, and go after it.
-Takes root, component, hook, arguments, environment, files, egress, deadlineSeconds, retries, lanes. */ -}}
+Takes root, component, hook, weight, arguments, environment, files, egress, deadlineSeconds, retries, lanes; and of those that
+may be left out resources, and keepSeconds, for which the Job and its log stay when it has succeeded. */ -}}
 {{- define "penstock.job" -}}
 {{- $root := .root -}}
 {{- $name := printf "%s-%s" (include "penstock.fullname" $root) .component -}}
@@ -107,9 +108,12 @@ metadata:
   labels:
     {{- $labels | nindent 4 }}
   annotations:
-    {{- $hook | nindent 4 }}
+    {{- ternary (replace ",hook-succeeded" "" $hook) $hook (hasKey . "keepSeconds") | nindent 4 }}
     helm.sh/hook-weight: {{ .weight | quote }}
 spec:
+  {{- with .keepSeconds }}
+  ttlSecondsAfterFinished: {{ . }}
+  {{- end }}
   backoffLimit: {{ .retries }}
   activeDeadlineSeconds: {{ int .deadlineSeconds }}
   template:
@@ -141,13 +145,9 @@ spec:
             {{- toYaml . | nindent 12 }}
             {{- end }}
           resources:
-            requests:
-              cpu: 50m
-              memory: 128Mi
-              ephemeral-storage: 64Mi
-            limits:
-              memory: 256Mi
-              ephemeral-storage: 64Mi
+            {{- $disk := dict "ephemeral-storage" "64Mi" }}
+            {{- $small := dict "requests" (dict "cpu" "50m" "memory" "128Mi") "limits" (dict "memory" "256Mi") }}
+            {{- toYaml (merge (deepCopy (default $small .resources)) (dict "requests" $disk "limits" $disk)) | nindent 12 }}
           volumeMounts:
             - name: files
               mountPath: /etc/penstock
