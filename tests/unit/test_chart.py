@@ -32,6 +32,11 @@ def test_the_chart_carries_the_deployments_own_files(name: str) -> None:
     assert same, f"helm/penstock/files/{name} is stale: make docs"
 
 
+def test_the_charts_page_names_every_example() -> None:
+    page = (CHART / "README.md").read_text()
+    assert [each.name for each in (CHART / "examples").iterdir() if f"`{each.name}`" not in page] == []
+
+
 def test_every_value_is_described_in_a_sentence() -> None:
     for each in leaves(read_values()):
         assert each.description.endswith((".", ")")), f"{'.'.join(each.path)}: {each.description!r}"
