@@ -75,6 +75,8 @@ def test_what_compose_mounts_and_provisions_is_there() -> None:
     files = {inside: DEPLOY / outside for outside, inside, *_ in mounts if outside.startswith("./")}
     assert all(each.exists() for each in files.values())
     config = yaml.safe_load(files["/etc/prometheus/prometheus.yaml"].read_text())
+    [scraped] = [name for job in config["scrape_configs"] for each in job["dns_sd_configs"] for name in each["names"]]
+    assert services[scraped]["ports"] == ["127.0.0.1:8080-8089:8080"], "a port for each replica of --scale"
     assert all(each in files for each in config["rule_files"])
     provisioning = files["/etc/grafana/provisioning"]
     [provider] = yaml.safe_load((provisioning / "dashboards" / "penstock.yaml").read_text())["providers"]
