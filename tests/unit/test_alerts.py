@@ -89,8 +89,9 @@ def test_a_runbook_names_what_there_is(book: Path) -> None:
         if re.match(r"penstock [a-z]", quoted):
             told = CliRunner().invoke(app, [*quoted.split()[1:], "--help"])  # what it does not know, it refuses first
             assert told.exit_code == 0, told.output
-    for each in re.findall(r"\]\(([^)#]+)", text):
-        assert (book.parent / each).exists(), each
+    for page, section in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
+        sections = re.findall(r"^#+ (.*)$", (book.parent / page).read_text(), re.MULTILINE)
+        assert section in ("", *(re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in sections)), section
     assert set(re.findall(r"Penstock[A-Z]\w+", text)) <= {rule["alert"] for rule in RULES}
 
 
