@@ -1,14 +1,26 @@
 """What stages ask every round must not grow with what is finished."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
+from penstock.postgres.queries import queries
 from tests.support.finished import BESIDE, MODES, POLLED, ROWS, explained
 from tests.support.rows import migrated, open_lane
 
 FINISHED = 100_000
 UNFINISHED = 20
 GROWING = {"batch", "chunk", "intent", "part", "lease"}
+PLAN = """
+CREATE FUNCTION pg_temp.plan(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE found text;
+BEGIN
+    EXECUTE 'EXPLAIN (GENERIC_PLAN, FORMAT JSON) ' || query INTO found;
+    RETURN found;
+END $$
+"""
+OPERATORS = {"recent_batches": "penstock batches", "cancellable": "penstock cancel"}
+"""Queries that no stage asks, but a command: they look for a batch by a part of its id."""
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -35,10 +47,14 @@ async def test_polling_reads_nothing_of_a_hundred_thousand_finished_batches(data
                 await connection.execute(ROWS, lane_id, state, UNFINISHED)
             await connection.execute(BESIDE)
             await connection.execute("VACUUM ANALYZE")
+            await connection.execute(PLAN)
             found = []
             for stage, polled in POLLED.items():
                 for name, arguments in polled.items():
                     for mode in MODES:
                         plan = (await explained(connection, name, arguments, mode))["Plan"]
                         found += [f"{stage}: {name} ({mode}): {node}"[:600] for node in nodes(plan) if reads_all(node)]
+            for name in queries().keys() - OPERATORS.keys():
+                [plan] = json.loads(await connection.fetchval("SELECT pg_temp.plan($1)", queries()[name]))
+                found += [f"{name}: {node}"[:600] for node in nodes(plan["Plan"]) if reads_all(node)]
             assert not found, "\n".join(found)

@@ -58,7 +58,7 @@ POLLED = {
         "ledger_keys_due": "3, 86400",
     },
     "janitor": {
-        "files_due": f"'{ACCOUNT}', 86400",
+        "files_due": f"'{ACCOUNT}', 86400, NULL",
         "forget_files": "2678400",
         "unpark": "",
         "close_lanes": "",

@@ -37,6 +37,7 @@ class Leftover(NamedTuple):
 
     batch_id: uuid.UUID
     file_ids: tuple[str, ...]
+    published_at: datetime
 
 
 class Owner(NamedTuple):
@@ -161,11 +162,21 @@ class JanitorStore:
         return found
 
     @failpoint("janitor.files_due")
-    async def files_due(self, account: str, grace_seconds: float) -> list[Leftover]:
-        """Published batches of an account whose provider files have outlived their grace."""
+    async def files_due(self, account: str, grace_seconds: float, after: datetime | None) -> list[Leftover]:
+        """Up to 100 published batches of an account whose provider files have outlived their grace, oldest first.
+
+        Args:
+            account: the account.
+            grace_seconds: how long files stay after publishing.
+            after: leave out what was published by then.
+        """
         return [
-            Leftover(row["id"], tuple(filter(None, (row["file_id"], row["output_file_id"], row["error_file_id"]))))
-            for row in await self.database.fetch("files_due", account, grace_seconds)
+            Leftover(
+                row["id"],
+                tuple(filter(None, (row["file_id"], row["output_file_id"], row["error_file_id"]))),
+                row["published_at"],
+            )
+            for row in await self.database.fetch("files_due", account, grace_seconds, after)
         ]
 
     @failpoint("janitor.mark_files_removed")

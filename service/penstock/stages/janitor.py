@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -54,6 +54,7 @@ class Janitor(Stage):
         self.lease: Lease | None = None
         self.scanned_at: dict[str, float] = {}
         self.kept_files: Counter[str] = Counter()
+        self.files_after: dict[str, datetime | None] = {}
 
     async def round(self) -> float:
         """Everything that is due."""
@@ -104,10 +105,15 @@ class Janitor(Stage):
         await self.store.truncate(lease, ring)
 
     async def remove_files(self, lease: Lease, account: str) -> None:
-        """Delete the provider files of published batches; one that cannot be deleted is tried again next time."""
-        for leftover in await self.store.files_due(account, self.settings.file_grace_seconds):
+        """Delete the provider files of some published batches.
+
+        Those that cannot be deleted are tried again when all others had their turn.
+        """
+        due = await self.store.files_due(account, self.settings.file_grace_seconds, self.files_after.get(account))
+        for leftover in due:
             if all([await self.removed(lease, account, file_id) for file_id in leftover.file_ids]):
                 await self.store.mark_files_removed(lease, leftover.batch_id)
+        self.files_after[account] = due[-1].published_at if due else None
 
     async def removed(self, lease: Lease, account: str, file_id: str) -> bool:
         """Delete a file; whether it is gone. The first refusal of a round is logged."""

@@ -20,7 +20,8 @@ from penstock.stages.janitor import Janitor
 from penstock.stages.lease import Lease, LeaseKeeper
 
 OURS = uuid.uuid4()
-LEFTOVERS = [Leftover(uuid.uuid4(), ("kept", "file-1")), Leftover(uuid.uuid4(), ("file-2",))]
+NOW = datetime.now(UTC)
+LEFTOVERS = [Leftover(uuid.uuid4(), ("kept", "file-1"), NOW), Leftover(uuid.uuid4(), ("file-2",), NOW)]
 
 
 class FakeStore(JanitorStore):
@@ -30,6 +31,7 @@ class FakeStore(JanitorStore):
         self.failing = failing
         self.done: list[str] = []
         self.marked: list[uuid.UUID] = []
+        self.looked_after: list[datetime | None] = []
         self.noted: set[str] = {"the-one"}
 
     def step(self, name: str) -> None:
@@ -49,9 +51,10 @@ class FakeStore(JanitorStore):
     async def truncate(self, lease: Held, ring: Ring) -> int:
         return 0
 
-    async def files_due(self, account: str, grace_seconds: float) -> list[Leftover]:
+    async def files_due(self, account: str, grace_seconds: float, after: datetime | None) -> list[Leftover]:
         self.step("files")
-        return LEFTOVERS
+        self.looked_after.append(after)
+        return [] if after else LEFTOVERS
 
     async def database_clock(self) -> datetime:
         return datetime.now(UTC)
@@ -127,6 +130,14 @@ def janitor_of(store: FakeStore, client: FakeClient) -> Janitor:
         deployment="test",
         history_seconds=1000.0,
     )
+
+
+async def test_files_that_cannot_be_deleted_hold_up_none_of_the_others() -> None:
+    store = FakeStore()
+    janitor = janitor_of(store, FakeClient())
+    for _ in range(3):
+        await janitor.round()
+    assert store.looked_after == [None, LEFTOVERS[-1].published_at, None]
 
 
 async def test_a_file_that_cannot_be_deleted_ends_nothing_and_is_tried_again() -> None:

@@ -6,10 +6,11 @@ WHERE name = $1 FOR UPDATE;
 UPDATE ring SET turn = $2, turned_at = clock_timestamp() WHERE name = $1;
 
 -- name: files_due
-SELECT b.id, b.file_id, b.output_file_id, b.error_file_id
+SELECT b.id, b.file_id, b.output_file_id, b.error_file_id, b.published_at
 FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id
 WHERE l.account = $1 AND b.published_at < statement_timestamp() - make_interval(secs => $2) AND b.files_removed_at IS NULL
+    AND b.published_at > coalesce($3, '-infinity'::timestamptz)
 ORDER BY b.published_at
 LIMIT 100;
 
@@ -46,8 +47,8 @@ WITH gone AS (
         )
     RETURNING b.id
 ),
-intents AS (DELETE FROM intent WHERE batch_id IN (SELECT id FROM gone))
-DELETE FROM lease WHERE name IN (SELECT 'batch/' || id FROM gone);
+intents AS (DELETE FROM intent WHERE batch_id = ANY(ARRAY(SELECT id FROM gone)))
+DELETE FROM lease WHERE name = ANY(ARRAY(SELECT 'batch/' || id FROM gone));
 
 -- name: close_lanes
 UPDATE lane AS l SET closed_at = clock_timestamp()
