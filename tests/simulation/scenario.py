@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 from penstock.core.chunk import Headers
 from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, LaneRule, Lanes
+from penstock.core.turn import SHARE_REQUESTS
 
 START = 1_700_000_000.0
 HOUR = 3600.0
@@ -84,6 +85,8 @@ class Scenario:
     slow: bool
     """Batches take hours rather than minutes."""
     transaction_records: int
+    share_requests: int
+    """Of fewer a gathering makes no chunk of their own, and tenants take turns in the one that they share."""
 
 
 def draw(chance: random.Random) -> Scenario:
@@ -128,6 +131,7 @@ def draw(chance: random.Random) -> Scenario:
         START + chance.random() * 36 * HOUR,
         chance.random() < 0.5,
         pick((1, 3, 10_000)),
+        pick((1, SHARE_REQUESTS)),
     )
 
 

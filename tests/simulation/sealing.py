@@ -23,7 +23,13 @@ def take_in(world: World) -> None:
     polls = world.scenario.polls
     while world.polled < len(polls) and polls[world.polled][0] <= world.now:
         rules = gathering.Rules(
-            ACCOUNT, world.scenario.lanes, RequestLimits(), "results", "dead-letters", frozenset({"results"})
+            ACCOUNT,
+            world.scenario.lanes,
+            RequestLimits(),
+            "results",
+            "dead-letters",
+            frozenset({"results"}),
+            world.scenario.share_requests,
         )
         gathered = gathering.Gathering(rules, world.now)
         messages = polls[world.polled][1]

@@ -79,11 +79,6 @@ class Manifest(msgspec.Struct, array_like=True):
         self.tokens.append(other.tokens[index])
         self.inputs.append(other.inputs[index])
 
-    def extend(self, other: "Manifest") -> None:
-        """Append all requests of another manifest of the same topic, whose lines have no lengths yet."""
-        for index in range(len(other.offsets)):
-            self.copy_from(other, index)
-
 
 MANIFEST = msgspec.msgpack.Decoder(Manifest)
 

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -77,6 +77,7 @@ class Rules:
     result_topic: str
     dead_letter_topic: str
     result_topics: frozenset[str]
+    share_requests: int = SHARE_REQUESTS
 
 
 @dataclass(slots=True)
@@ -193,24 +194,36 @@ class Gathering:
                 for message in group.messages:
                     self.reject(kind.source, message, rejected("lane_limit"))
             group.messages.clear()
-        groups = together(self.groups)
+        groups = together(self.groups, self.rules.share_requests)
         return [(lane_ids[kind.lane], pack_group(kind, group)) for kind, group in groups.items() if group.bodies]
 
 
-def together(groups: Mapping[Kind, Group]) -> dict[Kind, Group]:
-    """The groups as chunks are made of them: of shares that are few requests each, one, which has the first one's."""
+def together(groups: Mapping[Kind, Group], few_requests: int) -> dict[Kind, Group]:
+    """The groups as chunks are made of them: shares of few requests are one, as the first of them, and take turns."""
     found: dict[Kind, Group] = {}
-    small: dict[Kind, Group] = {}
+    small: dict[Kind, list[tuple[Kind, Group]]] = {}
     for kind, group in groups.items():
-        among = kind._replace(turn=kind.turn._replace(share=0))
-        if kind.lane.dead or len(group.bodies) >= SHARE_REQUESTS:
+        if kind.lane.dead or len(group.bodies) >= few_requests:
             found[kind] = group
-        elif among in small:
-            small[among].manifest.extend(group.manifest)
-            small[among].bodies.extend(group.bodies)
         else:
-            found[kind] = small[among] = group
+            small.setdefault(kind._replace(turn=kind.turn._replace(share=0)), []).append((kind, group))
+    for few in small.values():
+        kind, first = few[0]
+        found[kind] = first if len(few) == 1 else mixed([group for _, group in few])
     return found
+
+
+def mixed(groups: Sequence[Group]) -> Group:
+    """One group of several, a request of each in turn."""
+    origin = groups[0].manifest
+    topic_id = uuid.UUID(bytes=origin.topic_id)
+    mixture = Group(Manifest.empty(origin.cluster_id, origin.topic, topic_id), [], [])
+    for index in range(max(len(group.bodies) for group in groups)):
+        for group in groups:
+            if index < len(group.bodies):
+                mixture.manifest.copy_from(group.manifest, index)
+                mixture.bodies.append(group.bodies[index])
+    return mixture
 
 
 def tenant_of(headers: Headers) -> str:

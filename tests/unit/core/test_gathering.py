@@ -184,8 +184,8 @@ def test_tenants_of_few_requests_share_a_chunk_apart_from_one_of_many_and_from_o
     gathered.sort(SOURCE, [Record(request(str(n)), n, headers=each) for n, each in enumerate([*many, *few])])
     first, second, third = packed(gathered)
     assert (first.chunk.turn.share, first.manifest.offsets) == (share_of("many"), list(range(SHARE_REQUESTS)))
-    assert (second.chunk.turn.share, second.manifest.offsets) == (share_of("few"), [20, 24, 21, 22])
-    assert second.manifest.custom_ids == ["20", "24", "21", "22"]
+    assert (second.chunk.turn.share, second.manifest.offsets) == (share_of("few"), [20, 21, 22, 24])
+    assert second.manifest.custom_ids == ["20", "21", "22", "24"]
     assert [json.loads(line)["body"]["model"] for line in second.lines] == ["m"] * 4
     assert (third.chunk.turn.priority, third.manifest.offsets) == (Priority.LOW, [23])
 
