@@ -1,7 +1,5 @@
 """The poller and the collector: what the provider says is recorded, finished batches are decided."""
 
-from typing import Any
-
 from penstock.core import batch as batches
 from penstock.core import decision, quota, requeue, retry, token
 from penstock.core.batch import BatchError, BatchState, Remedy, Verdict
@@ -157,7 +155,7 @@ def another_try(world: World, batch: Batch, decided: Decision) -> None:
     """New chunks for the positions that get another try (W5)."""
     policy = batch.lane.policy
     backoff = retry.Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
-    open_chunks: dict[tuple[Any, ...], requeue.Requeue] = {}
+    requeues = requeue.Requeues()
     start = 0
     for part in batch.parts:
         chunk = world.chunks[part.chunk_id]
@@ -165,14 +163,12 @@ def another_try(world: World, batch: Batch, decided: Decision) -> None:
             outcome = decided.outcomes[start + index]
             if outcome not in (Outcome.RETRY, Outcome.RESEND):
                 continue
-            key = (chunk.attempt + (outcome == Outcome.RETRY), chunk.tries + 1, chunk.turn)
-            collected = open_chunks.get(key)
-            if collected is None:
-                collected = open_chunks[key] = requeue.Requeue(chunk.manifest, *key)
+            attempt = chunk.attempt + (outcome == Outcome.RETRY)
+            collected = requeues.of(chunk.manifest, attempt, chunk.tries + 1, chunk.turn)
             collected.add(chunk.manifest, chunk.lines, part.first + index)
         start += part.requests
-    for (_, tries, _), collected in open_chunks.items():
-        world.store(batch.lane, collected.pack(), backoff.delay_seconds(tries, world.chance.random()))
+    for collected in requeues.open.values():
+        world.store(batch.lane, collected.pack(), backoff.delay_seconds(collected.tries, world.chance.random()))
 
 
 def refused(world: World, batch: Batch) -> Verdict | None:
