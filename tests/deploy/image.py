@@ -84,14 +84,14 @@ class Podman:
             path = "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
             self("import", "--quiet", "--change", path, archive, STAND_IN)
 
-    def build(self, target: str) -> str:
-        """Build a target of the Dockerfile; returns its tag."""
-        tag = f"localhost/penstock-{target}:test"
+    def build(self, target: str, context: Path = ROOT, version: str = "test") -> str:
+        """Build a target of the Dockerfile of a tree; returns its tag."""
+        tag = f"localhost/penstock-{target}:{version}"
         secrets = [f"--secret=id=pipconf,src={self.folder / 'pip.conf'}", f"--secret=id=cabundle,src={AUTHORITIES}"]
         self(
             *("build", "--isolation=chroot", "--network=host", "--format=docker"),
             f"--build-arg=BASE_IMAGE={self.base()}",
-            *(f"--target={target}", *secrets, f"--tag={tag}", ROOT),
+            *(f"--target={target}", *secrets, f"--tag={tag}", context),
             seconds=1200,
         )
         return tag

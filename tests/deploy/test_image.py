@@ -5,13 +5,18 @@ import http.client
 import json
 import os
 import secrets
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.embedded.server import free_port
 from tests.deploy.image import Container, Podman, started
 from tests.support.bridge import Bridge
+from tests.support.load import load
+from tests.support.released import extract, released_bridge
 
 SECONDS = 120.0
 OVER_BASE_BYTES = 200_000_000
@@ -113,3 +118,39 @@ async def test_the_simulator_runs_as_a_pod_does(podman: Podman, simulator_image:
     with started(container, "--port", str(port)):
         await answering(port, "/control/state", container)
         assert await asyncio.to_thread(container.stop) == 0
+
+
+def replica_of(podman: Podman, image: str, bridge: Bridge, folder: Path, generation: int) -> tuple[Container, int]:
+    """A container of a replica, not yet started, and its port."""
+    user, port = 100_000 + secrets.randbelow(100_000), free_port()
+    lanes, place = folder / "lanes.toml", "/etc/penstock/lanes.toml"
+    environment = bridge.environment(
+        http_port=port, lanes_file=place, spool_folder="/var/spool/penstock", generation=generation
+    )
+    mounts = {"/var/spool/penstock": spool_for(folder / f"spool-{port}", user), f"{place}:ro": lanes}
+    return Container(podman, f"penstock-{port}", image, user=user, environment=environment, mounts=mounts), port
+
+
+@pytest.mark.timeout(1800)
+async def test_the_released_image_is_upgraded_to_this_one_and_rolled_back_under_load(
+    podman: Podman, service_image: str, kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    (tree := tmp_path / "tree").mkdir()
+    released = extract(tree)
+    images = [podman.build("service", released, "released"), service_image, "localhost/penstock-service:released"]
+    async with released_bridge(kafka, postgres, tmp_path, released / "service") as bridge, AsyncExitStack() as stack:
+        schema = Container(
+            podman, "", service_image, user=100_001, environment={"PENSTOCK_POSTGRES_DSN": bridge.dsn}, mounts={}
+        )
+        before: Container | None = None
+        async with load(bridge) as requests:
+            for number, image in enumerate(images):
+                if image == service_image:
+                    assert "applied 0002" in await asyncio.to_thread(schema.run, "migrate")
+                replica, port = replica_of(podman, image, bridge, tmp_path, 2 - (number != 1))
+                stack.enter_context(started(replica, "run"))
+                await answering(port, "/readyz", replica)
+                if before is not None:
+                    assert await asyncio.to_thread(before.stop) == 0
+                await bridge.results(requests.sent + 20, SECONDS)
+                before = replica

@@ -1,46 +1,24 @@
-"""The released version before this one, taken from the history: its replicas beside ours, on the schema of ours."""
+"""The released version's replicas beside ours, on the schema of ours. tests/deploy has the same with its image."""
 
-import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from tests.support.bridge import Bridge, open_bridge
+from tests.support.bridge import Bridge
 from tests.support.load import load
-from tests.support.service import Service, run_logged
+from tests.support.released import extract, migrate, released_bridge
+from tests.support.service import Service
 from tests.support.simulator import SERVICE
-from tests.support.stack import fresh_database
-
-RELEASED = "46cdd77ec466e1bedd915efb256c747523851463"
-"""The commit of 0.1.0."""
-MIGRATE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released version's packages."""
-    folder = tmp_path_factory.mktemp("released")
-    root = SERVICE.parent
-    archive = subprocess.run(["git", "-C", root, "archive", RELEASED, "service"], capture_output=True, check=False)
-    if archive.returncode:
-        pytest.skip(f"the history with the released version is not here: {archive.stderr.decode().strip()}")
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-    return folder / "service"
-
-
-async def migrate(source: Path, dsn: str, log: Path) -> None:
-    """Bring the schema up to that of a version, as its operator does."""
-    environment = {"PENSTOCK_POSTGRES_DSN": dsn, "PYTHONPATH": str(source)}
-    process = await run_logged([sys.executable, "-m", "penstock", "migrate"], log, environment)
-    async with asyncio.timeout(MIGRATE_SECONDS):
-        assert await process.wait() == 0, log.read_text()
+    return extract(tmp_path_factory.mktemp("released")) / "service"
 
 
 @pytest.fixture
@@ -48,11 +26,8 @@ async def bridge(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, released: Path
 ) -> AsyncIterator[Bridge]:
     """A bridge whose database has the schema of the released version."""
-    async with fresh_database(postgres) as dsn:
-        await migrate(released, dsn, tmp_path / "released.log")
-        template = urlsplit(dsn).path.removeprefix("/")
-        async with open_bridge(kafka, postgres, tmp_path, template=template) as opened:
-            yield opened
+    async with released_bridge(kafka, postgres, tmp_path, released) as opened:
+        yield opened
 
 
 async def replica(stack: AsyncExitStack, bridge: Bridge, source: Path, generation: int) -> Service:
