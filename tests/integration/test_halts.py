@@ -1,9 +1,10 @@
 """One partition that halts, for whatever reason, holds up no other."""
 
+import json
 import signal
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
 from tests.support.bridge import Bridge
@@ -73,6 +74,38 @@ async def test_messages_that_were_deleted_before_they_were_read_are_not_skipped_
         assert (halt["partition"], halt["mend"]) == (1, f"penstock resume partition {bridge.requests} 1")
         await bridge.produce(chats(10, "beside"), partition=0)
         await bridge.results(11)
+
+
+@pytest.mark.parametrize("kept", [1, 0], ids=["committed", "aborted"])
+async def test_a_log_that_was_emptied_behind_a_transaction_that_was_read_halts_nothing(
+    bridge: Bridge, kept: int
+) -> None:
+    """Its last offset is a marker: who stands after its last record stands before the log's beginning."""
+    own = f"theirs-{bridge.deployment}"
+    async with AIOKafkaProducer(bootstrap_servers=bridge.kafka.bootstrap_servers, transactional_id=own) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(bridge.requests, json.dumps(chat("theirs")).encode(), partition=1)
+        await (producer.commit_transaction() if kept else producer.abort_transaction())
+    async with bridge.service() as service:
+        await bridge.results(kept)
+        await at_end(bridge, 1, 2)
+        await service.fell_to("penstock_consumer_lag_records", 0)
+    async with admin_client(bridge.kafka) as admin:
+        await admin.delete_records({TopicPartition(bridge.requests, 1): RecordsToDelete(before_offset=2)})
+    async with bridge.service() as service:
+        await bridge.produce(chats(1, "after"), partition=1)
+        await bridge.results(kept + 1)
+        assert service.logs("partition.halted") == []
+
+
+async def at_end(bridge: Bridge, partition: int, end: int) -> None:
+    """Wait until Postgres stands where a partition ends."""
+
+    async def stands_at_its_end() -> bool:
+        rows = await bridge.sql("SELECT position FROM position WHERE partition = $1", partition)
+        return [row["position"] for row in rows] == [end]
+
+    await until(stands_at_its_end)
 
 
 @pytest.mark.defence("topic_ids")

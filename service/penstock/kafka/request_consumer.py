@@ -155,6 +155,20 @@ class RequestConsumer:
         ends = {partition: self.consumer.highwater(partition) for partition in self.assigned()}
         return {partition: offset for partition, offset in ends.items() if offset is not None}
 
+    def drained(self) -> dict[TopicPartition, int]:
+        """The position of each partition of which all that was fetched has been polled: no record is before it.
+
+        With markers of transactions at its end it is more than the last record's offset and 1. It says so only of polls
+        that raised nothing since the last seek. The client moves it past what is too large to fetch, too; but then that
+        error is still unread.
+        """
+        found = {}
+        for partition in self.assigned():
+            state = self.consumer._subscription.subscription.assignment.state_value(partition)  # noqa: SLF001 - the public way may wait
+            if state.has_valid_position and partition not in self.consumer._fetcher._records:  # noqa: SLF001 - no public way
+                found[partition] = state.position
+        return found
+
     @failpoint("intake.commit")
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Tell Kafka how far we are: for lag and for people. What is no longer ours is left out."""

@@ -1,13 +1,15 @@
 """What intake holds of its partitions, and what it measures of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import TopicPartition
 
 from penstock.core.answered import AnsweredSpan
-from penstock.core.gathering import Source
+from penstock.core.gathering import Gathering, Source
+from penstock.core.lane import LaneKey
+from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import Place, Stand
 from penstock.telemetry import metrics
 
@@ -33,6 +35,8 @@ class Polled:
     """What the polls of one gathering brought."""
 
     records: dict[TopicPartition, list[Any]] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    """Up to where each partition was read."""
     count: int = 0
     size_bytes: int = 0
 
@@ -40,9 +44,16 @@ class Polled:
         """Take a poll's records of one partition in; returns their bytes."""
         size_bytes = sum(len(record.value or b"") + len(record.key or b"") for record in records)
         self.records.setdefault(partition, []).extend(records)
+        self.ends[partition] = records[-1].offset + 1
         self.count += len(records)
         self.size_bytes += size_bytes
         return size_bytes
+
+    def reach(self, assigned: Mapping[TopicPartition, Assigned], positions: Mapping[TopicPartition, int]) -> None:
+        """Count what was read to its end as read past the markers of transactions, too (I2)."""
+        for partition, position in positions.items():
+            if partition in assigned and position > assigned[partition].handed_on:
+                self.ends[partition] = position
 
 
 def mend_of(partition: TopicPartition, reason: str) -> str:
@@ -61,6 +72,27 @@ def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int |
     if committed is not None and committed > max(stand.position, stand.acknowledged):
         return f"{WENT_BACK} {committed}, but Postgres stands at {stand.position}: it lost data"
     return None
+
+
+def recreated(
+    assigned: Mapping[TopicPartition, Assigned], cluster: Cluster, partitions: Iterable[TopicPartition]
+) -> str | None:
+    """The first topic of some partitions that was deleted and made again, which is another topic (I5)."""
+    for partition in partitions:
+        name: str = partition.topic
+        mine, topic = assigned.get(partition), cluster.topics.get(name)
+        if mine is not None and (topic is None or topic.id != mine.place.topic_id):
+            return name
+    return None
+
+
+def count_stored(gathering: Gathering, lane_label: Callable[[LaneKey], str]) -> None:
+    """Metrics of a stored gathering."""
+    for kind, group in gathering.groups.items():
+        if not kind.lane.dead:
+            metrics.requests_received.labels(kind.source.topic, lane_label(kind.lane)).inc(len(group.bodies))
+    for (topic, code), count in gathering.rejected.items():
+        metrics.messages_rejected.labels(topic, code).inc(count)
 
 
 def measure_lag(

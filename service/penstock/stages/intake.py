@@ -7,7 +7,7 @@ is stored and another one packed while the next is filled.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.settings import IntakeSettings
-from penstock.stages.assignment import Assigned, Polled, halt_reason, measure_lag, mend_of
+from penstock.stages.assignment import Assigned, Polled, count_stored, halt_reason, measure_lag, mend_of, recreated
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
@@ -97,11 +97,11 @@ class Intake(Stage):
             polled = await self.gather(self.consumer)
             if polled is None:
                 return 0.0
-            if polled.count:
+            if polled.ends:
                 spans = self.hand_on(polled)
                 before = self.storing[-1] if self.storing else None
                 self.storing.append(asyncio.create_task(self.store_polled(self.consumer, polled, spans, before)))
-            while self.storing and (self.drain.is_set() or not polled.count or len(self.storing) >= IN_FLIGHT_MAX):
+            while self.storing and (self.drain.is_set() or not polled.ends or len(self.storing) >= IN_FLIGHT_MAX):
                 await self.storing.pop(0)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError, Unreadable) as error:
             return await self.recover(error)
@@ -167,6 +167,9 @@ class Intake(Stage):
                 break
             if count < min(room, self.settings.requests_max * TRICKLE_SHARE):
                 await asyncio.sleep(min(TRICKLE_SECONDS, max(0.0, ends_at - time.monotonic())))
+        if consumer.assignments != self.seen_assignments:
+            return None
+        polled.reach(self.assigned, consumer.drained())  # nothing is awaited between this and the line before
         return polled
 
     async def poll(self, consumer: RequestConsumer, records: int, seconds: float) -> dict[TopicPartition, list[Any]]:
@@ -201,13 +204,14 @@ class Intake(Stage):
         self.seen_assignments = None  # polling has moved positions
 
     def hand_on(self, polled: Polled) -> dict[Place, Span]:
-        """The spans of a gathering: from what was handed on before, to past its last record (I2)."""
+        """The spans of a gathering: from what was handed on before, to where it was read (I2)."""
         spans = {}
-        for partition, records in polled.records.items():
+        for partition, end in polled.ends.items():
             mine = self.assigned[partition]
-            spans[mine.place] = Span(mine.handed_on, records[-1].offset + 1)
-            mine.handed_on = records[-1].offset + 1
-            mine.timestamp = records[-1].timestamp / 1000
+            spans[mine.place] = Span(mine.handed_on, end)
+            mine.handed_on = end
+        for partition, records in polled.records.items():
+            self.assigned[partition].timestamp = records[-1].timestamp / 1000
         return spans
 
     async def store_polled(
@@ -227,7 +231,6 @@ class Intake(Stage):
             mine = self.assigned[partition]
             fresh = [each for each in records if not has(mine.answered, each.offset)] if mine.answered else records
             by_source.setdefault(mine.source, []).extend(fresh)
-        offsets = {partition: records[-1].offset + 1 for partition, records in polled.records.items()}
         polled.records = {}
         for source, messages in by_source.items():
             await asyncio.to_thread(gathering.sort, source, messages)
@@ -239,21 +242,12 @@ class Intake(Stage):
         chunks = await asyncio.to_thread(gathering.pack, lane_ids)
         if before is not None:
             await before
-        if topic := self.recreated(await consumer.describe(), offsets):
+        if topic := recreated(self.assigned, await consumer.describe(), polled.ends):
             raise Superseded(f"{topic} was made anew: what was fetched may be the new one's")
         await self.store.store(spans, chunks)
-        self.count(gathering)
+        count_stored(gathering, self.lane_label)
         self.progressed()
-        await consumer.commit(offsets)
-
-    def count(self, gathering: Gathering) -> None:
-        """Metrics of a stored gathering."""
-        for kind, group in gathering.groups.items():
-            if not kind.lane.dead:
-                received = metrics.requests_received.labels(kind.source.topic, self.lane_label(kind.lane))
-                received.inc(len(group.bodies))
-        for (topic, code), count in gathering.rejected.items():
-            metrics.messages_rejected.labels(topic, code).inc(count)
+        await consumer.commit(polled.ends)
 
     async def discard(self, cause: str) -> None:
         """Throw away what is in flight; the next round seeks to Postgres' positions (I3)."""
@@ -374,18 +368,9 @@ class Intake(Stage):
             self.topics_checked_at = now
             await self.check_topics(await consumer.describe())
 
-    def recreated(self, cluster: Cluster, partitions: Iterable[TopicPartition]) -> str | None:
-        """The first topic of these that was deleted and made again, which is another topic (I5)."""
-        for partition in partitions:
-            name: str = partition.topic
-            mine, topic = self.assigned.get(partition), cluster.topics.get(name)
-            if mine is not None and (topic is None or topic.id != mine.place.topic_id):
-                return name
-        return None
-
     async def check_topics(self, cluster: Cluster) -> None:
         """Learn of topics of which nothing is fetched any more, of the clock, and of an operator's word."""
-        if topic := self.recreated(cluster, self.assigned):
+        if topic := recreated(self.assigned, cluster, self.assigned):
             self.seen_assignments = None
             log.warning("topic.recreated", topic=topic)
             return

@@ -26,7 +26,7 @@ def commit_after_store(patch: Patch) -> None:
     store_polled = Intake.store_polled
 
     async def commit_first(self: Intake, consumer: RequestConsumer, polled: Polled, *others: Any) -> None:
-        await consumer.commit({partition: records[-1].offset + 1 for partition, records in polled.records.items()})
+        await consumer.commit(polled.ends)
         await store_polled(self, consumer, polled, *others)
 
     patch.setattr(Intake, "store_polled", commit_first)
