@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -132,14 +133,14 @@ class Bridge:
         key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
         topic: str = "",
+        age_seconds: float = 0.0,
     ) -> list[tuple[int, int]]:
-        """Send requests, or values as they are, in order; returns partition and offset of each."""
+        """Send requests, or values as they are, in order and so old; returns partition and offset of each."""
         values = [json.dumps(each).encode() if isinstance(each, Mapping) else each for each in lines]
         topic = topic or self.requests
-        sent = [
-            await self.producer.send(topic, value, key=key, partition=partition, headers=list(headers))
-            for value in values
-        ]
+        written = int((time.time() - age_seconds) * 1000) if age_seconds else None
+        options = {"key": key, "partition": partition, "headers": list(headers), "timestamp_ms": written}
+        sent = [await self.producer.send(topic, value, **options) for value in values]
         return [(each.partition, each.offset) for each in await asyncio.gather(*sent)]
 
     async def results(self, count: int, timeout_seconds: float = WAIT_SECONDS) -> list[Received]:

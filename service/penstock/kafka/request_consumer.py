@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -25,6 +25,13 @@ PARTITION_BYTES_MAX = 1024 * 1024
 def partition_bytes(partitions: int) -> int:
     """What one fetch may bring of a partition, when so many are assigned."""
     return max(PARTITION_BYTES_MIN, min(PARTITION_BYTES_MAX, PREFETCH_BYTES // max(partitions, 1)))
+
+
+class Moment(NamedTuple):
+    """A record's offset and Kafka's time of it, Unix seconds."""
+
+    offset: int
+    seconds: float
 
 
 class AssignmentWatch(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -142,6 +149,12 @@ class RequestConsumer:
         """The offset after each partition's last record."""
         found: dict[TopicPartition, int] = await self.consumer.end_offsets(list(partitions))
         return found
+
+    @failpoint("intake.first_since")
+    async def first_since(self, moments: Mapping[TopicPartition, float]) -> dict[TopicPartition, Moment]:
+        """The first record of each partition that is no older than a moment (Unix seconds), where there is one."""
+        found = await self.consumer.offsets_for_times({each: int(at * 1000) for each, at in moments.items()})
+        return {each: Moment(at.offset, at.timestamp / 1000) for each, at in found.items() if at is not None}
 
     @failpoint("intake.committed")
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

@@ -1,17 +1,15 @@
 """What intake holds of its partitions, and what it measures of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
 from penstock.core.answered import AnsweredSpan
-from penstock.core.gathering import Gathering, Source
-from penstock.core.lane import LaneKey
+from penstock.core.gathering import Source
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import Place, Stand
-from penstock.telemetry import metrics
 
 WENT_BACK = "Kafka's group committed"
 """How the reason begins with which a partition halts because Postgres lost data."""
@@ -26,8 +24,13 @@ class Assigned:
     handed_on: int
     answered: Sequence[AnsweredSpan] = ()
     """Offsets that are not taken in again."""
-    timestamp: float = 0.0
-    """Kafka's time of the last record handed on, Unix seconds; 0 when there was none."""
+
+
+class Halted(NamedTuple):
+    """A partition of ours that is not read: its place, and the position that it halted at."""
+
+    place: Place
+    position: int
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ def halt_reason(partition: TopicPartition, stand: Stand | None, committed: int |
 
 
 def recreated(
-    assigned: Mapping[TopicPartition, Assigned], cluster: Cluster, partitions: Iterable[TopicPartition]
+    assigned: Mapping[TopicPartition, Assigned | Halted], cluster: Cluster, partitions: Iterable[TopicPartition]
 ) -> str | None:
     """The first topic of some partitions that was deleted and made again, which is another topic (I5)."""
     for partition in partitions:
@@ -84,38 +87,3 @@ def recreated(
         if mine is not None and (topic is None or topic.id != mine.place.topic_id):
             return name
     return None
-
-
-def count_stored(gathering: Gathering, lane_label: Callable[[LaneKey], str]) -> None:
-    """Metrics of a stored gathering."""
-    for kind, group in gathering.groups.items():
-        if not kind.lane.dead:
-            metrics.requests_received.labels(kind.source.topic, lane_label(kind.lane)).inc(len(group.bodies))
-    for (topic, code), count in gathering.rejected.items():
-        metrics.messages_rejected.labels(topic, code).inc(count)
-
-
-def measure_lag(
-    assigned: Mapping[TopicPartition, Assigned],
-    ends: Mapping[TopicPartition, int],
-    retention_seconds: Mapping[str, float],
-    now: float,
-) -> None:
-    """Lag of this replica's partitions, and how much of the topics' retention the oldest unstored record has.
-
-    ``now`` is the database's clock, Unix seconds.
-    """
-    lag: dict[str, int] = {}
-    headroom: dict[str, float] = {}
-    for partition, mine in assigned.items():
-        topic = partition.topic
-        behind = max(0, ends.get(partition, mine.handed_on) - mine.handed_on)
-        lag[topic] = lag.get(topic, 0) + behind
-        retention = retention_seconds.get(topic)
-        if behind and mine.timestamp and retention:
-            left = 1.0 - max(0.0, now - mine.timestamp) / retention
-            headroom[topic] = min(headroom.get(topic, 1.0), max(left, 0.0))
-    metrics.forget(metrics.consumer_lag, metrics.retention_headroom)  # what another replica has now, it shows
-    for topic, records in lag.items():
-        metrics.consumer_lag.labels(topic).set(records)
-        metrics.retention_headroom.labels(topic).set(headroom.get(topic, 1.0))

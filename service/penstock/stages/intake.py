@@ -22,7 +22,8 @@ from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.settings import IntakeSettings
-from penstock.stages.assignment import Assigned, Polled, count_stored, halt_reason, measure_lag, mend_of, recreated
+from penstock.stages.assignment import Assigned, Halted, Polled, halt_reason, mend_of, recreated
+from penstock.stages.lag import Lag
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
@@ -72,13 +73,13 @@ class Intake(Stage):
         self.start_at = start_at
         self.rules = rules
         self.store = store
-        self.retention_seconds = retention_seconds
+        self.lag = Lag(retention_seconds)
         self.make_consumer = consumer
         self.lane_label = lane_label
         self.consumer: RequestConsumer | None = None
         self.seen_assignments: int | None = None
         self.assigned: dict[TopicPartition, Assigned] = {}
-        self.halted: dict[TopicPartition, str] = {}
+        self.halted: dict[TopicPartition, Halted] = {}
         self.paused_topics: frozenset[str] = frozenset()
         self.storing: list[asyncio.Task[None]] = []
         self.record_bytes = RECORD_BYTES_GUESS
@@ -210,8 +211,6 @@ class Intake(Stage):
             mine = self.assigned[partition]
             spans[mine.place] = Span(mine.handed_on, end)
             mine.handed_on = end
-        for partition, records in polled.records.items():
-            self.assigned[partition].timestamp = records[-1].timestamp / 1000
         return spans
 
     async def store_polled(
@@ -245,13 +244,23 @@ class Intake(Stage):
         if topic := recreated(self.assigned, await consumer.describe(), polled.ends):
             raise Superseded(f"{topic} was made anew: what was fetched may be the new one's")
         await self.store.store(spans, chunks)
-        count_stored(gathering, self.lane_label)
+        self.count(gathering)
         self.progressed()
         await consumer.commit(polled.ends)
+
+    def count(self, gathering: Gathering) -> None:
+        """Metrics of a stored gathering."""
+        for kind, group in gathering.groups.items():
+            if not kind.lane.dead:
+                received = metrics.requests_received.labels(kind.source.topic, self.lane_label(kind.lane))
+                received.inc(len(group.bodies))
+        for (topic, code), count in gathering.rejected.items():
+            metrics.messages_rejected.labels(topic, code).inc(count)
 
     async def discard(self, cause: str) -> None:
         """Throw away what is in flight; the next round seeks to Postgres' positions (I3)."""
         self.seen_assignments = None
+        self.lag.forget()
         storing, self.storing = self.storing, []
         for task in storing:
             task.cancel()
@@ -291,6 +300,7 @@ class Intake(Stage):
         consumer.resume(self.assigned)
         self.paused_topics = frozenset()
         self.checked_at = 0.0
+        self.lag.forget()
         self.clock_offset = await self.store.database_clock() - time.monotonic()
         self.topics_checked_at = time.monotonic()
         self.seen_assignments = assignments
@@ -321,7 +331,7 @@ class Intake(Stage):
 
     async def halt(self, partition: TopicPartition, place: Place, reason: str, position: int) -> None:
         """Halt and pause one partition, loudly; the others go on (I4, I6)."""
-        self.halted[partition] = reason
+        self.halted[partition] = Halted(place, position)
         self.assigned.pop(partition, None)
         halted = sum(each.topic == partition.topic for each in self.halted)
         metrics.partitions_halted.labels(partition.topic).set(halted)
@@ -359,11 +369,7 @@ class Intake(Stage):
             consumer.resume(each for each in self.assigned if each.topic in self.paused_topics - paused)
             log.info("topics.paused", topics=sorted(paused))
             self.paused_topics = paused
-        # What is paused is not fetched, and no fetch tells where it ends.
-        ends = await consumer.last_offsets(each for each in self.assigned if each.topic in paused) if paused else {}
-        measure_lag(
-            self.assigned, {**consumer.high_watermarks(), **ends}, self.retention_seconds, now + self.clock_offset
-        )
+        await self.lag.measure(consumer, self.assigned, self.halted, paused, self.clock_offset)
         if now - self.topics_checked_at >= TOPIC_CHECK_SECONDS:
             self.topics_checked_at = now
             await self.check_topics(await consumer.describe())

@@ -135,11 +135,13 @@ rebalances = Counter("penstock_rebalances_total", "Assignments received by intak
 partitions_assigned = Gauge("penstock_partitions_assigned", "Partitions that this replica consumes.")
 partitions_halted = Gauge("penstock_partitions_halted", "Partitions of this replica halted for safety.", ["topic"])
 consumer_lag = Gauge(
-    "penstock_consumer_lag_records", "Records not yet stored, of this replica's partitions.", ["topic"]
+    "penstock_consumer_lag_records",
+    "Records not yet stored, of this replica's partitions but those that are halted.",
+    ["topic"],
 )
 retention_headroom = Gauge(
     "penstock_retention_headroom_ratio",
-    "Least share of a topic's retention time that the oldest unstored record still has.",
+    "Least share of a topic's retention time that the oldest unstored record still has, in halted partitions too.",
     ["topic"],
 )
 intake_resets = Counter("penstock_intake_resets_total", "Times intake went back to Postgres' positions.", ["cause"])
