@@ -20,6 +20,7 @@ SUBMIT = "penstock-submit-6c8d5f9b7-klmno"
 OTHER_RELEASE = "penstock-two-intake-7d9f8b6c5-abcde"
 LAG = "penstock_consumer_lag_records"
 PAUSED = "penstock_backlog_paused"
+HELD = "penstock_topic_paused"
 ASSIGNED = "penstock_partitions_assigned"
 ACTIONABLE = "penstock_actionable_work"
 
@@ -82,6 +83,18 @@ def answer(folder_: Path, workload: str, series: Series, expected: int | None) -
             },
             0,
             id="nothing while all are paused",
+        ),
+        pytest.param(
+            {
+                f'{LAG}|{INTAKE}|topic="a"': 70_000,
+                f'{LAG}|{INTAKE}|topic="b"': 40_000,
+                f'{PAUSED}|{SUBMIT}|topic="a"': 0,
+                f'{HELD}|{SUBMIT}|topic="a"': 1,
+                f'{HELD}|{SUBMIT}|topic="b"': 0,
+                f"{ASSIGNED}|{INTAKE}|": 6,
+            },
+            40_000,
+            id="not that of a topic which an operator has paused",
         ),
         pytest.param(
             {

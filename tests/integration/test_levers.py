@@ -121,6 +121,7 @@ async def test_a_paused_topic_is_kept_by_kafka(talk: Conversation) -> None:
     assert (await pull(talk, "pause", "topic", "nowhere")).code == 2
     await pull(talk, "pause", "topic", topic)
     await talk.service.logged("topics.paused")
+    await talk.service.reached("penstock_topic_paused", 1, topic=topic)
     lines = chats("kept", 5)
     await talk.bridge.produce(lines)
     await asyncio.sleep(STAYS_SECONDS)
@@ -128,6 +129,7 @@ async def test_a_paused_topic_is_kept_by_kafka(talk: Conversation) -> None:
     assert await talk.batches("kept") == []
     await pull(talk, "resume", "topic", topic)
     assert codes(await talk.answers(ids(lines))) == {"success": 5}
+    await talk.service.fell_to("penstock_topic_paused", 0)
     await talk.check()
 
 

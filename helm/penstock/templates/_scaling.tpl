@@ -36,11 +36,12 @@ scaleDown:
 {{ default $own .Values.autoscaling.keda.selector }}
 {{- end }}
 
-{{- /* Lag of topics whose intake is not paused, capped so that there are no more replicas than partitions. */ -}}
+{{- /* Lag of topics whose intake neither their backlog nor an operator pauses, capped so that there are no more replicas than partitions. */ -}}
 {{- define "penstock.scaling.lag" -}}
 {{- $lag := printf "penstock_consumer_lag_records{%s}" .selector -}}
-{{- $paused := printf "max by (topic) (penstock_backlog_paused{%s}) == 1" .selector -}}
-clamp_max(sum({{ $lag }} unless on (topic) ({{ $paused }})) or sum({{ $lag }}) * 0, {{ .threshold }} * scalar(sum(penstock_partitions_assigned{ {{- .selector -}} })))
+{{- $full := printf "max by (topic) (penstock_backlog_paused{%s}) == 1" .selector -}}
+{{- $held := printf "max by (topic) (penstock_topic_paused{%s}) == 1" .selector -}}
+clamp_max(sum({{ $lag }} unless on (topic) ({{ $full }}) unless on (topic) ({{ $held }})) or sum({{ $lag }}) * 0, {{ .threshold }} * scalar(sum(penstock_partitions_assigned{ {{- .selector -}} })))
 {{- end }}
 
 {{- /* Batches that are sealed and have their quota. */ -}}

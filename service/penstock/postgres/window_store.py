@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from penstock.core.batch import Verdict, split_by_deadline
 from penstock.core.chunk import FORMAT, Manifest, decode_manifest
@@ -53,6 +54,15 @@ class Birth:
     lines_lost: int = 0
     sealed_at: datetime | None = None
     """Its parent's time when it was cut out of another batch: it keeps its place in the queue."""
+
+
+class Backlog(NamedTuple):
+    """What a request topic holds in Postgres, and what pauses its intake."""
+
+    bytes: int
+    full: bool
+    held: bool
+    """By an operator."""
 
 
 PlanOf = Callable[[Sequence[ChunkSummary], SizesOf], list[Sealed]]
@@ -170,21 +180,21 @@ class WindowStore:
         return [Spent(lane_key(row), *(row[name] for name in figures)) for row in rows]
 
     @failpoint("sealer.record_backlog")
-    async def record_backlog(self, limits: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+    async def record_backlog(self, limits: Mapping[str, int]) -> dict[str, Backlog]:
         """Add up each request topic's bytes and hold them against its limit; a paused one resumes at 80 % of it.
 
         Args:
             limits: bytes, by topic; a topic that is consumed no more is left out.
 
         Returns:
-            Bytes, and whether intake pauses, by topic.
+            What each topic holds, and whether its intake pauses.
         """
         async with self.database.transaction() as connection:
             measured = {row["topic"]: row["stored_bytes"] for row in await connection.fetch("measure_backlog")}
             rows = await connection.fetch(
                 "record_backlog", list(limits), [measured.get(name, 0) for name in limits], list(limits.values())
             )
-            return {row["topic"]: (row["stored_bytes"], row["paused"]) for row in rows}
+            return {row["topic"]: Backlog(row["stored_bytes"], row["paused"], row["held"]) for row in rows}
 
 
 def chunk_summary(row: Record) -> ChunkSummary:

@@ -28,6 +28,7 @@ HOLDERS_GAUGES = (
     metrics.backlog_bytes,
     metrics.backlog_limit_bytes,
     metrics.backlog_paused,
+    metrics.topic_paused,
     metrics.window_age_stretched,
     metrics.windows_held,
     metrics.spending_usd,
@@ -265,7 +266,8 @@ class Sealer(Stage):
         if now - self.backlog_at < BACKLOG_SECONDS:
             return
         self.backlog_at = now
-        for topic, (size_bytes, paused) in (await self.store.record_backlog(self.backlog_limits)).items():
-            metrics.backlog_bytes.labels(topic).set(size_bytes)
+        for topic, backlog in (await self.store.record_backlog(self.backlog_limits)).items():
+            metrics.backlog_bytes.labels(topic).set(backlog.bytes)
             metrics.backlog_limit_bytes.labels(topic).set(self.backlog_limits[topic])
-            metrics.backlog_paused.labels(topic).set(paused)
+            metrics.backlog_paused.labels(topic).set(backlog.full)
+            metrics.topic_paused.labels(topic).set(backlog.held)

@@ -53,6 +53,7 @@ enqueued_tokens_limit = Gauge("penstock_enqueued_tokens_limit", "Enqueued-token 
 backlog_bytes = Gauge("penstock_backlog_bytes", "Bytes that a request topic holds in Postgres.", ["topic"])
 backlog_limit_bytes = Gauge("penstock_backlog_limit_bytes", "Where intake of a topic pauses.", ["topic"])
 backlog_paused = Gauge("penstock_backlog_paused", "1 while intake of a topic is paused by its backlog.", ["topic"])
+topic_paused = Gauge("penstock_topic_paused", "1 while intake of a topic is paused by an operator.", ["topic"])
 creates_used = Gauge("penstock_creates_used", "Creates of the last hour.", ["account"])
 creates_limit = Gauge("penstock_creates_limit", "Creates that an account may make in an hour.", ["account"])
 window_age_stretched = Gauge(

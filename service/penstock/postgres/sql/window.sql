@@ -103,7 +103,7 @@ FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS m (topic, stored_bytes, b
 LEFT JOIN backlog AS b USING (topic)
 ON CONFLICT (topic) DO UPDATE
 SET stored_bytes = excluded.stored_bytes, paused = excluded.paused, measured_at = excluded.measured_at
-RETURNING topic, stored_bytes, paused;
+RETURNING topic, stored_bytes, paused, EXISTS (SELECT FROM pause WHERE kind = 'topic' AND name = backlog.topic) AS held;
 
 -- name: spending
 SELECT l.account, l.endpoint, l.model, l.completion_window, s.today_usd, s.open_tokens, s.priced_usd, s.priced_tokens
