@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import structlog
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from penstock import __version__
@@ -163,7 +164,11 @@ class Service:
     def degraded(self) -> Mapping[str, str]:
         """What operators should look at; the service goes on."""
         halted = [account for account in self.accounts if metrics.account_halted.labels(account)._value.get()]  # noqa: SLF001 - no public read
-        away = [account for account in self.accounts if metrics.provider_away.labels(account)._value.get()]  # noqa: SLF001 - no public read
+        away = [
+            account
+            for account in self.accounts
+            if REGISTRY.get_sample_value("penstock_provider_away", {"account": account})
+        ]
         found = {f"account {account}": "it does not answer" for account in away}
         if metrics.data_lost._value.get():  # noqa: SLF001 - no public read
             found["postgres"] = "it lost data: penstock resume restored"

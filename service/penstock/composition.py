@@ -152,6 +152,7 @@ class Composition:
             lanes=self.lanes,
             accounts={name: each.provider for name, each in self.accounts.items()},
             database_bytes_max=self.settings.postgres.size_bytes_max,
+            look_up_seconds=self.settings.submitter.look_up_seconds,
             lane_label=self.lane_label,
             data_lost=self.data_lost,
         )

@@ -23,6 +23,7 @@ PAUSED = "penstock_backlog_paused"
 HELD = "penstock_topic_paused"
 ASSIGNED = "penstock_partitions_assigned"
 ACTIONABLE = "penstock_actionable_work"
+AWAY, HALTED = "penstock_provider_away", "penstock_account_halted"
 
 
 def query(workload: str) -> str:
@@ -115,9 +116,17 @@ def test_intake_follows_lag_that_it_may_work_off(tmp_path: Path, series: Series,
 @pytest.mark.parametrize(("workload", "stage"), [("penstock-submit", "submitter"), ("penstock-publish", "publisher")])
 def test_the_others_follow_the_work_of_their_stage(tmp_path: Path, workload: str, stage: str) -> None:
     series = {
-        f'{ACTIONABLE}|{INTAKE}|stage="submitter"': 3 if stage == "submitter" else 50,
-        f'{ACTIONABLE}|{INTAKE}|stage="publisher"': 3 if stage == "publisher" else 50,
-        f'{ACTIONABLE}|{OTHER_RELEASE}|stage="{stage}"': 99,
+        f'{ACTIONABLE}|{INTAKE}|stage="submitter",account="a"': 3 if stage == "submitter" else 50,
+        f'{ACTIONABLE}|{INTAKE}|stage="publisher",account="a"': 3 if stage == "publisher" else 50,
+        f'{ACTIONABLE}|{OTHER_RELEASE}|stage="{stage}",account="a"': 99,
     }
     answer(tmp_path, workload, series, 3)
+    for metric in (AWAY, HALTED):
+        accounts = {
+            f'{ACTIONABLE}|{INTAKE}|stage="{stage}",account="{account}"': work
+            for account, work in (("a", 40), ("b", 5))
+        }
+        unable = {f'{metric}|{SUBMIT}|account="a"': 1, f'{metric}|{SUBMIT}|account="b"': 0}
+        answer(tmp_path, workload, accounts | unable, 5)
+        answer(tmp_path, workload, accounts | unable | {f'{metric}|{SECOND}|account="b"': 1}, 0)
     answer(tmp_path, workload, {}, None)

@@ -38,6 +38,7 @@ def census_of(database: Database) -> Census:
         lanes=lanes,
         accounts=accounts,
         database_bytes_max=123,
+        look_up_seconds=20,
         lane_label=lambda _: LANE,
     )
 
@@ -100,6 +101,24 @@ async def test_output_files_age_while_their_batch_is_not_published(database: str
         await census.gauge()
         assert 0.49 < (shown("penstock_provider_files_life_ratio", account=ACCOUNT) or 0) < 0.51
         assert shown("penstock_parked_batches") == 1
+
+
+async def test_a_create_that_was_looked_up_a_moment_ago_and_an_account_that_is_gone_are_no_work_now(
+    database: str,
+) -> None:
+    async with migrated(database) as pool:
+        work = {"stage": "submitter", "account": ACCOUNT}
+        batch_id = await batch_of(pool)
+        await run(pool, "INSERT INTO intent (id, batch_id, account) SELECT id, id, $1 FROM batch", ACCOUNT)
+        await run(pool, "UPDATE batch SET state = 'creating', file_id = 'file_1' WHERE id = $1", batch_id)
+        census = census_of(pool)
+        for looked_up, shown_work in (("NULL", 1), ("clock_timestamp()", 0), ("now() - interval '1 minute'", 1)):
+            await run(pool, f"UPDATE intent SET looked_up_at = {looked_up}")
+            await census.gauge()
+            assert shown("penstock_actionable_work", **work) == shown_work
+        census.accounts = {}
+        await census.gauge()
+        assert shown("penstock_actionable_work", **work) is None
 
 
 async def test_limits_are_shown_beside_what_they_bind(database: str) -> None:

@@ -89,6 +89,7 @@ async def test_what_waits_in_a_halted_lane_is_answered_past_its_deadline(databas
             lanes=lanes,
             accounts={},
             database_bytes_max=1,
+            look_up_seconds=20,
             lane_label=lambda _: label,
         )
         sealer = Sealer(

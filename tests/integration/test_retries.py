@@ -57,6 +57,7 @@ async def test_a_replica_leaves_sealing_and_granting_to_those_that_have_newer_li
                 lanes=AT_ONCE,
                 accounts={},
                 database_bytes_max=1,
+                look_up_seconds=20,
                 lane_label=lambda _: "other",
             )
             sealers.append(

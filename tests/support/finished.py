@@ -70,7 +70,7 @@ POLLED = {
         "provider_statuses": "",
         "enqueued": "",
         "in_doubt": "",
-        "actionable": "",
+        "actionable": "20",
         "unknown_chunks": "1",
         "count_pauses": "",
         "stopped": "",

@@ -46,10 +46,18 @@ clamp_max(sum({{ $lag }} unless on (topic) ({{ $full }}) unless on (topic) ({{ $
 
 {{- /* Batches that are sealed and have their quota. */ -}}
 {{- define "penstock.scaling.submitter" -}}
-max(penstock_actionable_work{stage="submitter",{{ .selector }}})
+{{ include "penstock.scaling.work" (dict "stage" "submitter" "selector" .selector) }}
 {{- end }}
 
 {{- /* Batches that have ended and can be published. */ -}}
 {{- define "penstock.scaling.publisher" -}}
-max(penstock_actionable_work{stage="publisher",{{ .selector }}})
+{{ include "penstock.scaling.work" (dict "stage" "publisher" "selector" .selector) }}
+{{- end }}
+
+{{- /* A stage's work, but for accounts whose provider is away or refuses them: more replicas would wait, too. */ -}}
+{{- define "penstock.scaling.work" -}}
+{{- $work := printf "penstock_actionable_work{stage=\"%s\",%s}" .stage .selector -}}
+{{- $away := printf "max by (account) (penstock_provider_away{%s}) == 1" .selector -}}
+{{- $halted := printf "max by (account) (penstock_account_halted{%s}) == 1" .selector -}}
+sum(max by (account) ({{ $work }}) unless on (account) ({{ $away }}) unless on (account) ({{ $halted }})) or sum({{ $work }}) * 0
 {{- end }}

@@ -52,7 +52,8 @@ class Gauges:
     limits: dict[LaneKey, int]
     in_doubt: int
     in_doubt_age_seconds: float
-    actionable: dict[str, int]
+    actionable: dict[tuple[str, str], int]
+    """Batches by account and stage."""
     unknown_chunks: int
     """Unsealed chunks in a format that this version does not know."""
     pauses: dict[str, tuple[int, float]]
@@ -95,15 +96,20 @@ class CensusStore:
             await connection.execute("delete_heartbeat", replica)
 
     @failpoint("census.gauges")
-    async def gauges(self, accounts: Iterable[str] = ()) -> Gauges:
-        """Everything that the cluster's gauges and `penstock status` show; creates are those of these accounts."""
+    async def gauges(self, accounts: Iterable[str] = (), look_up_seconds: float = 0.0) -> Gauges:
+        """Everything that the cluster's gauges and `penstock status` show.
+
+        Args:
+            accounts: whose creates are counted.
+            look_up_seconds: a create in doubt that was looked up in these cannot be worked on now.
+        """
         async with self.database.transaction() as connection:
             waits = await connection.fetch("waits")
             states = await connection.fetch("batch_states")
             statuses = await connection.fetch("provider_statuses")
             enqueued = await connection.fetch("enqueued")
             doubt = await connection.fetch("in_doubt")
-            actionable = await connection.fetch("actionable")
+            actionable = await connection.fetch("actionable", look_up_seconds)
             unknown_chunks = await connection.value("unknown_chunks", FORMAT)
             pauses = await connection.fetch("count_pauses")
             stopped = await connection.fetch("stopped")
@@ -119,7 +125,7 @@ class CensusStore:
             {lane_key(row): row["learned_limit"] for row in enqueued if row["learned_limit"] is not None},
             doubt[0]["creates"],
             doubt[0]["age_seconds"],
-            dict(actionable[0]),
+            {(row["account"], row["stage"]): row["batches"] for row in actionable},
             unknown_chunks,
             {row["kind"]: (row["pauses"], row["age_seconds"]) for row in pauses},
             Stopped(**dict(stopped[0])),

@@ -33,6 +33,8 @@ PAGES_MAX = 1000
 """A scan of more pages than this is not complete: twice what the hourly limit of creates fills in a day."""
 FILES_PAGE = 10_000
 CONNECT_SECONDS = 5.0
+AWAY_SECONDS = 900.0
+"""Longer than any pause between two calls of one that has something to ask."""
 BLOCK_BYTES = 256 * 1024
 DETAIL_LENGTH = 300
 WORD_LENGTH = 100
@@ -81,6 +83,8 @@ class ProviderClient:
         self.keys = 1
         """How many keys it has had."""
         self.sdk = self.connect()
+        self.unanswered_at = float("-inf")
+        metrics.provider_away.labels(settings.account).set_function(self.away)
 
     def connect(self) -> AsyncOpenAI:
         """A client with the key as it is now."""
@@ -123,7 +127,11 @@ class ProviderClient:
         status = type(error).__name__ if error else "ok"
         metrics.provider_calls.labels(self.settings.account, operation, status).inc()
         away = isinstance(error, ProviderUnavailable | ProviderInDoubt) and error.code != "429"
-        metrics.provider_away.labels(self.settings.account).set(away)
+        self.unanswered_at = time.monotonic() if away else float("-inf")
+
+    def away(self) -> float:
+        """1 while the last call was not answered; who has not called for long no longer knows."""
+        return float(time.monotonic() - self.unanswered_at < AWAY_SECONDS)
 
     def renew(self) -> None:
         """Take up a rotated key, for the next request; those under way are not disturbed."""

@@ -71,6 +71,7 @@ class Census(Stage):
         lanes: Lanes,
         accounts: Mapping[str, ProviderSettings],
         database_bytes_max: int,
+        look_up_seconds: float,
         lane_label: Callable[[LaneKey], str],
         data_lost: Callable[[], Awaitable[str | None]] | None = None,
         heeded: bool = True,
@@ -84,6 +85,7 @@ class Census(Stage):
         self.lanes_sha256 = hashlib.sha256(repr(lanes).encode()).digest()
         self.accounts = accounts
         self.database_bytes_max = database_bytes_max
+        self.look_up_seconds = look_up_seconds
         self.lane_label = lane_label
         self.unknown_accounts: dict[str, int] = {}
         self.data_lost = data_lost
@@ -162,13 +164,14 @@ class Census(Stage):
 
     async def gauge(self) -> None:
         """Read the cluster's state once, for every gauge of it."""
-        report = await self.store.gauges(self.accounts)
+        report = await self.store.gauges(self.accounts, self.look_up_seconds)
         left_alone(report.unknown_chunks)
         metrics.forget(*HOLDERS_GAUGES)
         self.left_behind(report.waits)
         self.show_waits(report)
         self.show_tokens(report)
         self.show_accounts(report)
+        self.show_work(report)
         show_counts(report)
         metrics.postgres_size_limit.set(self.database_bytes_max)
 
@@ -202,6 +205,12 @@ class Census(Stage):
             if limit is not None:
                 metrics.enqueued_tokens_limit.labels(self.lane_label(key)).set(limit)
 
+    def show_work(self, report: Gauges) -> None:
+        """What could be done now, of those accounts that are configured; dead letters are of none."""
+        for account in ("", *self.accounts):
+            for stage in ("submitter", "publisher"):
+                metrics.actionable_work.labels(stage, account).set(report.actionable.get((account, stage), 0))
+
     def show_accounts(self, report: Gauges) -> None:
         """Creates against their limit, and how long output files that are still needed will be there."""
         for account, provider in self.accounts.items():
@@ -229,8 +238,6 @@ def show_counts(report: Gauges) -> None:
         metrics.provider_batches.labels(status if status in PROVIDER_RANK else "other").inc(count)
     metrics.in_doubt_creates.set(report.in_doubt)
     metrics.in_doubt_age.set(report.in_doubt_age_seconds)
-    for stage, work in report.actionable.items():
-        metrics.actionable_work.labels(stage).set(work)
     for kind in Pausable:
         count, age = report.pauses.get(kind, (0, 0.0))
         metrics.pauses.labels(kind).set(count)

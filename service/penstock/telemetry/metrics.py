@@ -62,7 +62,11 @@ window_age_stretched = Gauge(
 windows_held = Gauge(
     "penstock_windows_held", "Windows that are due and wait unsealed, since enough is sealed of their model already."
 )
-actionable_work = Gauge("penstock_actionable_work", "Work that a stage could do now.", ["stage"])
+actionable_work = Gauge(
+    "penstock_actionable_work",
+    "Batches that a stage could work on now, if the provider answers.",
+    ["stage", "account"],
+)
 pauses = Gauge("penstock_pauses", "What operators hold paused: lanes, accounts, topics.", ["kind"])
 pause_age = Gauge("penstock_pause_age_seconds", "Age of the oldest pause.", ["kind"])
 lanes_halted = Gauge("penstock_lanes_halted", "Lanes halted for safety: the provider refused what we wrote.")
@@ -124,7 +128,9 @@ webhooks = Counter(
     " untimely, too_large or broken.",
     ["outcome"],
 )
-provider_away = Gauge("penstock_provider_away", "1 while the provider does not answer, or with 5xx.", ["account"])
+provider_away = Gauge(
+    "penstock_provider_away", "1 while the provider does not answer this replica, or with 5xx.", ["account"]
+)
 account_halted = Gauge("penstock_account_halted", "1 while the provider refuses the account's key.", ["account"])
 account_unknown_requests = Gauge(
     "penstock_account_unknown_requests", "Requests that wait for an account that is configured no more.", ["account"]

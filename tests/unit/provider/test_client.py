@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 from openai.types import Batch
+from prometheus_client import REGISTRY
 
 from penstock.core.batch import BatchError, ProviderBatch
 from penstock.core.errors import ProviderUnavailable
 from penstock.provider import client as module
-from penstock.provider.client import ProviderClient, moment, provider_batch, readable
+from penstock.provider.client import AWAY_SECONDS, ProviderClient, moment, provider_batch, readable
+from penstock.settings import ProviderSettings
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -73,3 +75,15 @@ async def test_a_scan_without_an_end_is_not_taken_for_complete(monkeypatch: pyte
     monkeypatch.setattr(module, "PAGES_MAX", 2)
     with pytest.raises(ProviderUnavailable):
         await Pages([[1], [2], [3]]).back_to(NOW - timedelta(hours=26))
+
+
+def test_who_met_nobody_and_has_not_called_since_no_longer_says_that_the_provider_is_away() -> None:
+    client = ProviderClient(ProviderSettings(account="rests"))
+
+    def away() -> float | None:
+        return REGISTRY.get_sample_value("penstock_provider_away", {"account": "rests"})
+
+    client.count("batches.list", ProviderUnavailable("batches.list", "nobody is there"))
+    assert away() == 1
+    client.unanswered_at -= AWAY_SECONDS
+    assert away() == 0

@@ -107,12 +107,22 @@ SELECT count(*) AS creates,
 FROM intent AS i WHERE i.settled_at IS NULL;
 
 -- name: actionable
-SELECT
-    (SELECT count(*) FROM batch AS b WHERE b.state = 'creating' OR (
-        b.state = 'sealed' AND b.not_before <= clock_timestamp()
+SELECT l.account, w.stage, count(*) AS batches
+FROM (
+    SELECT b.lane_id, 'submitter' AS stage FROM batch AS b WHERE b.state = 'creating' AND NOT EXISTS (
+        SELECT FROM intent AS i
+        WHERE i.batch_id = b.id AND i.settled_at IS NULL
+            AND i.looked_up_at > clock_timestamp() - make_interval(secs => $1)
+    )
+    UNION ALL
+    SELECT b.lane_id, 'submitter' FROM batch AS b
+    WHERE b.state = 'sealed' AND b.not_before <= clock_timestamp()
         AND EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
-    )) AS submitter,
-    (SELECT count(*) FROM batch WHERE state IN ('ended', 'decided') AND parked_reason IS NULL) AS publisher;
+    UNION ALL
+    SELECT lane_id, 'publisher' FROM batch WHERE state IN ('ended', 'decided') AND parked_reason IS NULL
+) AS w
+JOIN lane AS l ON l.id = w.lane_id
+GROUP BY l.account, w.stage;
 
 -- name: totals
 SELECT
