@@ -118,8 +118,8 @@ def execution_fingerprint(url: str, body_sha256: str) -> int:
 
 
 def value_fingerprint(value: bytes | None) -> int:
-    """Of a whole value; a record without one and a record with an empty one are alike."""
-    return fingerprint(sha256(value or b"").hexdigest())
+    """Of a whole value; a record without one is another than a record with an empty one."""
+    return fingerprint("" if value is None else sha256(value).hexdigest())
 
 
 def one_line(body: bytes) -> bytes:

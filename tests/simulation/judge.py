@@ -190,15 +190,16 @@ class Judge:
             if nature.valid:
                 raise Violated(f"request {offset} is a dead letter")
             return record.dead
-        if b'"custom_id":"r-%d"' % offset not in record.value:
+        value = record.value or b""
+        if b'"custom_id":"r-%d"' % offset not in value:
             raise Violated(f"request {offset} has another's custom_id")
-        if b'"response":null' in record.value:
-            return "failed" if b'"code":"deadline_exceeded"' not in record.value else "deadline_exceeded"
-        if b'"n":%d}' % offset not in record.value:
+        if b'"response":null' in value:
+            return "failed" if b'"code":"deadline_exceeded"' not in value else "deadline_exceeded"
+        if b'"n":%d}' % offset not in value:
             raise Violated(f"request {offset} has another's answer")
-        if b'"status_code":200' in record.value:
+        if b'"status_code":200' in value:
             return "success"
-        return "bad" if b'"status_code":400' in record.value else "failed"
+        return "bad" if b'"status_code":400' in value else "failed"
 
     def close(self, executed: Sequence[int], reserved: Sequence[object]) -> None:
         """At the end: every request has its answer, what was paid for is answered or counted, no token is left held."""

@@ -209,7 +209,7 @@ class Publishing(RuleBasedStateMachine):
         if committed:
             key, value = encode_ledger(LedgerRecord(batch_id, batch_id, last))
             self.ledger[key] = value
-            self.read[batch_id] += [each.value for each in built]
+            self.read[batch_id] += [each.value or b"" for each in built]
         return True
 
     @rule(batch_id=batches, positions=st.integers(1, 5), committed=st.booleans())

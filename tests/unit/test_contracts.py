@@ -171,7 +171,7 @@ def assert_as_documented(sent: Record) -> None:
     if sent.dead:
         assert complaints("dead-letter-headers", texts(sent.headers)) == []
         return
-    assert complaints("result", json.loads(sent.value)) == []
+    assert complaints("result", json.loads(sent.value or b"")) == []
     assert complaints("result-headers", texts(sent.headers)) == []
 
 

@@ -28,7 +28,8 @@ class Manifest(msgspec.Struct, array_like=True):
     """Columns over the requests of a chunk; all of one topic of one cluster.
 
     ``deadlines`` and ``received`` are Unix seconds by the database's and Kafka's clock; ``lengths`` are bytes of each
-    line in the chunk's lines, its line feed included. ``reasons`` holds (code, reason) for rejected messages only.
+    line in the chunk's lines, its line feed included. ``reasons`` holds (code, reason) for rejected messages only;
+    ``nulls`` are the indexes of those that had no value at all, which an older version reads as empty.
     """
 
     format: int
@@ -47,6 +48,7 @@ class Manifest(msgspec.Struct, array_like=True):
     tokens: list[int]
     inputs: list[int]
     reasons: list[tuple[str, str]]
+    nulls: list[int] = []
 
     @classmethod
     def empty(cls, cluster_id: str, topic: str, topic_id: uuid.UUID) -> Self:

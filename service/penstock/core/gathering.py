@@ -170,6 +170,8 @@ class Gathering:
         group.manifest.tokens.append(0)
         group.manifest.inputs.append(0)
         group.manifest.reasons.append((rejection.code, rejection.reason))
+        if message.value is None:
+            group.manifest.nulls.append(len(group.bodies))
         group.bodies.append(message.value or b"")
         count = (source.topic, rejection.code)
         self.rejected[count] = self.rejected.get(count, 0) + 1

@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers
     dead: str | None = None
     """The reason code of a dead letter."""
@@ -104,9 +104,9 @@ class Publication:
         """The record of one position."""
         if outcome is Outcome.DEAD_LETTER:
             code, said = manifest.reasons[index]
-            value = lines[index] if lines is not None else b""
+            own = None if lines is None or index in manifest.nulls else lines[index]
             headers = dead_letter_headers(manifest, index, code, said, "intake")
-            return self.dead_letter(manifest, index, code, value, headers)
+            return self.dead_letter(manifest, index, code, own, headers)
         topic = manifest.result_topics[index]
         value = self.value(manifest, index, position, outcome)
         headers = result_headers(manifest, index, batch_headers)
@@ -133,11 +133,11 @@ class Publication:
         verdict = self.decision
         return error_value(manifest.result_id(index), custom_id, verdict.verdict_code, verdict.verdict_message)
 
-    def dead_letter(self, manifest: Manifest, index: int, code: str, value: bytes, headers: Headers) -> Record:
+    def dead_letter(self, manifest: Manifest, index: int, code: str, value: bytes | None, headers: Headers) -> Record:
         """A dead letter, cut to what its topic takes; ``headers`` begin with the message's own."""
         key = manifest.keys[index]
         limit = self.limits.get(self.dead_letter_topic, RECORD_BYTES)
-        if record_bytes(key, value, headers) > limit:
+        if value is not None and record_bytes(key, value, headers) > limit:
             value, more = truncated(value, limit // 2)
             headers = [*headers, *more]
         theirs = len(manifest.headers[index])
@@ -160,9 +160,14 @@ def may_overflow(value_bytes: int, limit: int) -> bool:
     return value_bytes + HEADERS_BYTES_MAX + KEY_BYTES_MAX + 4 * RECORD_OVERHEAD_BYTES > limit
 
 
-def record_bytes(key: bytes | None, value: bytes, headers: Headers) -> int:
+def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """A record's size, a little overstated."""
-    return RECORD_OVERHEAD_BYTES + len(key or b"") + len(value) + sum(len(n) + len(v or b"") + 8 for n, v in headers)
+    return (
+        RECORD_OVERHEAD_BYTES
+        + len(key or b"")
+        + len(value or b"")
+        + sum(len(n) + len(v or b"") + 8 for n, v in headers)
+    )
 
 
 def shared_headers(

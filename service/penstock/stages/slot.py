@@ -281,7 +281,7 @@ class SlotSession:
                 position = last
                 records += len(built)
                 dead.update(each.dead for each in built if each.dead)
-                size_bytes += sum(len(each.value) for each in built)
+                size_bytes += sum(len(each.value or b"") for each in built)
                 self.lease.progress()
                 full = records >= settings.transaction_records_max or size_bytes >= settings.transaction_bytes_max
                 if full or time.monotonic() >= ends_at:

@@ -74,7 +74,7 @@ def test_a_request_is_copied_with_everything_but_its_length() -> None:
     assert copy.result_id(0) == origin.result_id(2) == f"cluster/{TOPIC_ID.hex}/2/102"
     single = manifest_of([b"ccc"])
     for name in Manifest.__struct_fields__:
-        if isinstance(value := getattr(copy, name), list) and name not in ("lengths", "reasons"):
+        if isinstance(value := getattr(copy, name), list) and name not in ("lengths", "reasons", "nulls"):
             assert value == [getattr(origin, name)[2]]
             assert len(value) == len(getattr(single, name))
 
@@ -100,3 +100,10 @@ class Later:
 def test_a_manifest_of_another_format_is_left_alone(stored: object) -> None:
     with pytest.raises(UnknownFormat):
         decode_manifest(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(stored)))
+
+
+def test_what_an_older_version_does_not_know_of_a_manifest_does_not_disturb_it() -> None:
+    columns = list(msgspec.structs.astuple(manifest_of([b"a"])))
+    newer = decode_manifest(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode([*columns, ["of the future"]])))
+    older = decode_manifest(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(columns[:-1])))
+    assert newer == older == manifest_of([b"a"])

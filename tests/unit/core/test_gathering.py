@@ -265,6 +265,7 @@ def test_every_bad_message_is_one_dead_letter_as_it_came_with_a_reason_of_the_li
     gathered.sort(SOURCE, [Record(bad.value, 7, headers=bad.headers)])
     letter = only(gathered)
     assert letter.lines == [bad.value or b""]
+    assert letter.manifest.nulls == ([0] if bad.value is None else [])
     ((code, sentence),) = letter.manifest.reasons
     assert code == bad.code
     assert says(code, sentence)

@@ -56,8 +56,8 @@ def records(of: Publication, *, lines: Sequence[bytes] | None = LINES) -> list[R
 
 def test_final_results_come_in_the_order_of_the_requests_and_tries_have_none() -> None:
     found = records(publication(Outcome.OUTPUT, Outcome.RETRY, Outcome.ERROR))
-    assert [json.loads(each.value)["custom_id"] for each in found] == ["id-1", "id-3"]
-    assert [json.loads(each.value)["id"] for each in found] == ["r10", "r12"]
+    assert [json.loads(each.value or b"")["custom_id"] for each in found] == ["id-1", "id-3"]
+    assert [json.loads(each.value or b"")["id"] for each in found] == ["r10", "r12"]
     assert [each.key for each in found] == [None, None]
     assert all(each.topic == "results" and each.dead is None for each in found)
     assert all(("penstock-batch-id", b"7") in each.headers for each in found)
@@ -67,7 +67,7 @@ def test_what_is_answered_already_is_left_out() -> None:
     topic_id, partition, offset = manifest_of(list(LINES)).place(2)
     answered = Answered({(topic_id, partition): [AnsweredSpan(offset, offset)]})
     found = records(replace(publication(*[Outcome.OUTPUT] * 3), answered=answered))
-    assert [json.loads(each.value)["custom_id"] for each in found] == ["id-1", "id-3"]
+    assert [json.loads(each.value or b"")["custom_id"] for each in found] == ["id-1", "id-3"]
 
 
 def test_a_slice_of_the_positions_is_the_same_records() -> None:
@@ -79,13 +79,13 @@ def test_a_slice_of_the_positions_is_the_same_records() -> None:
 
 def test_a_verdict_answers_with_its_code() -> None:
     (found,) = records(publication(Outcome.VERDICT))
-    assert json.loads(found.value)["error"] == {"code": "model_not_found", "message": "No such model."}
+    assert json.loads(found.value or b"")["error"] == {"code": "model_not_found", "message": "No such model."}
 
 
 def test_a_passed_deadline_answers_with_its_code() -> None:
     (found,) = records(publication(Outcome.DEADLINE))
-    assert json.loads(found.value)["error"]["code"] == "deadline_exceeded"
-    assert json.loads(found.value)["id"].endswith("/2/101")
+    assert json.loads(found.value or b"")["error"]["code"] == "deadline_exceeded"
+    assert json.loads(found.value or b"")["id"].endswith("/2/101")
 
 
 def test_a_rejected_message_goes_to_the_dead_letter_topic_as_it_came() -> None:
@@ -94,12 +94,22 @@ def test_a_rejected_message_goes_to_the_dead_letter_topic_as_it_came() -> None:
     assert ("penstock.error.stage", b"intake") in found.headers
 
 
+def test_a_rejected_message_without_a_value_comes_back_without_one_however_large_the_rest_is() -> None:
+    chunk = manifest_of(list(LINES))
+    chunk.reasons, chunk.nulls = [("empty_value", "No value.")] * 4, [1]
+    for most in (100_000, 10):
+        decided = publication(Outcome.DEAD_LETTER, dead_max=most)
+        (found,) = decided.records(chunk, PART, START, START, START + 1, LINES, [])
+        assert found.value is None
+        assert "penstock.truncated.bytes" not in dict(found.headers)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.OUTPUT, Outcome.ERROR, Outcome.EXHAUSTED])
 def test_an_oversize_result_is_a_dead_letter_with_the_request_and_the_place_of_the_result(outcome: Outcome) -> None:
     (found,) = records(publication(outcome, answer_bytes=200_000, results_max=200_000))
     assert (found.topic, found.dead) == ("dead", "result_too_large")
-    assert json.loads(found.value)["custom_id"] == "id-1"
-    assert json.loads(found.value)["body"] == json.loads(BODIES[1])
+    assert json.loads(found.value or b"")["custom_id"] == "id-1"
+    assert json.loads(found.value or b"")["body"] == json.loads(BODIES[1])
     headers = dict(found.headers)
     assert headers["penstock.provider.file"] == b"file-1"
     assert headers["penstock.provider.byte"] == b"1000"
@@ -119,7 +129,7 @@ def test_a_result_that_just_fits_is_published() -> None:
 def test_a_dead_letter_too_large_for_its_topic_is_cut() -> None:
     large = [b"x" * 300_000] * 4
     (found,) = records(publication(Outcome.DEAD_LETTER, dead_max=100_000), lines=large)
-    assert len(found.value) == 50_000
+    assert len(found.value or b"") == 50_000
     assert dict(found.headers)["penstock.truncated.bytes"] == b"300000"
     assert record_bytes(found.key, found.value, found.headers) <= 100_000
 
