@@ -33,6 +33,21 @@ async def test_a_halted_partition_that_the_group_never_committed_holds_up_no_oth
         await bridge.check()
 
 
+async def test_a_halted_partition_throws_no_gathering_of_others_away_and_goes_on_once_it_may(bridge: Bridge) -> None:
+    async with bridge.service():
+        await bridge.produce([chat("first")], partition=0)
+        await bridge.results(1)
+    await bridge.sql("UPDATE position SET halted_reason = 'a test' WHERE partition = 0")
+    await bridge.produce([chat("halted")], partition=0)
+    await bridge.produce([chat("beside")], partition=1)
+    async with bridge.service(altered=["--topic-check", "1"], intake_linger_seconds=4) as service:
+        await bridge.results(2)
+        assert len(service.logs("partitions.assigned")) == 1
+        await bridge.sql("UPDATE position SET halted_reason = NULL")
+        await bridge.results(3)
+        await bridge.check()
+
+
 async def test_a_record_that_cannot_be_decoded_halts_its_partition_alone(bridge: Bridge) -> None:
     await poison(bridge, 0)
     for partition in (0, 1, 2):

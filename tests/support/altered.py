@@ -1,6 +1,7 @@
-"""`python -m tests.support.altered [--clock SECONDS] [--poll-interval SECONDS] -- MODULE …`: a module, elsewhere.
+"""`python -m tests.support.altered [--clock SECONDS] [--poll-interval SECONDS] … -- MODULE …`: a module, elsewhere.
 
-What surrounds a replica and no setting reaches: its wall clock, and what its Kafka client allows between two polls.
+What no setting reaches: a replica's wall clock, what its Kafka client allows between two polls, and how often it looks
+at its topics (`--topic-check SECONDS`).
 """
 
 import argparse
@@ -13,6 +14,7 @@ from datetime import datetime  # the true one, whatever stands in the module lat
 from aiokafka import AIOKafkaConsumer
 
 from penstock.core.retry import CALL
+from penstock.stages import intake
 
 POLL_INTERVAL_SECONDS = 300.0
 
@@ -53,9 +55,11 @@ def main(given: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clock", type=float, default=0.0)
     parser.add_argument("--poll-interval", type=float, default=POLL_INTERVAL_SECONDS)
+    parser.add_argument("--topic-check", type=float, default=intake.TOPIC_CHECK_SECONDS)
     options = parser.parse_args(given[:end])
     shift_clock(options.clock)
     shorten_polls(options.poll_interval)
+    intake.TOPIC_CHECK_SECONDS = options.topic_check
     sys.argv = given[end + 1 :]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -376,13 +376,15 @@ class Intake(Stage):
 
     async def check_topics(self, cluster: Cluster) -> None:
         """Learn of topics of which nothing is fetched any more, of the clock, and of an operator's word."""
-        if topic := recreated(self.assigned, cluster, self.assigned):
+        held: dict[TopicPartition, Assigned | Halted] = {**self.assigned, **self.halted}
+        if topic := recreated(held, cluster, held):
             self.seen_assignments = None
             log.warning("topic.recreated", topic=topic)
             return
         self.clock_offset = await self.store.database_clock() - time.monotonic()
-        if self.halted:
-            self.seen_assignments = None  # an operator may have resumed what was halted
+        stands = await self.store.read_positions(each.place for each in self.halted.values()) if self.halted else {}
+        if any(stand.halted_reason is None for stand in stands.values()):
+            self.seen_assignments = None  # an operator has resumed what was halted
 
     async def close(self) -> None:
         """Leave the group; what is in flight is dropped, it is still in Kafka."""
