@@ -12,7 +12,10 @@ from tests.support.crash import chats, settled, until
 from tests.support.poison import poison
 from tests.support.request import chat
 from tests.support.service import Service
-from tests.support.stack import admin_client, has_leaders
+from tests.support.stack import TopicFactory, admin_client, has_leaders
+
+WIDE = 60
+"""Partitions; to ask each of them for records that never come takes as many seconds."""
 
 
 async def test_a_halted_partition_that_the_group_never_committed_holds_up_no_other(bridge: Bridge) -> None:
@@ -61,6 +64,19 @@ async def test_a_record_that_cannot_be_decoded_halts_its_partition_alone(bridge:
     async with bridge.service():
         results = await bridge.results(30)
     assert len({each.custom_id for each in results}) == 30
+
+
+async def test_a_record_that_cannot_be_decoded_is_found_among_many_partitions_that_rest(
+    bridge: Bridge, topic: TopicFactory
+) -> None:
+    bridge.requests = await topic("wide", partitions=WIDE)
+    async with bridge.service() as service:
+        await bridge.produce([chat("before")], partition=1)
+        await bridge.results(1)
+        await poison(bridge, 0)
+        await service.logged("partition.halted")
+        await bridge.produce([chat("after")], partition=1)
+        await bridge.results(2, WIDE / 2)
 
 
 async def halted_or_read_on(bridge: Bridge, service: Service, before: int) -> bool:

@@ -194,7 +194,12 @@ class Intake(Stage):
         if consumer is None:
             return
         await self.reset(consumer, "unreadable")
-        for partition, mine in list(self.assigned.items()):
+        ends, known = consumer.high_watermarks(), len(self.halted)
+        idle = {each for each, mine in self.assigned.items() if ends.get(each) == mine.handed_on}
+        for partition in sorted(self.assigned, key=idle.__contains__):
+            if partition in idle and len(self.halted) > known:
+                break  # those that wait for records take a second each: they come last, while none was found
+            mine = self.assigned[partition]
             try:
                 await consumer.poll_one(partition)
             except Exception as error:
