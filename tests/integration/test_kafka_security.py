@@ -26,6 +26,7 @@ PASSWORD = "pass-canary-51c0"
 USER = "penstock"
 MODULE = "org.apache.kafka.common.security"
 LISTENERS = {"LOGIN": "SASL_PLAINTEXT", "TOKEN": "SASL_PLAINTEXT", "SEALED": "SASL_SSL", "MUTUAL": "SSL"}
+PLAIN_USERS = "listener.name.login.plain.sasl.jaas.config"
 TOKEN_SECONDS = 3.0
 """The brokers end a connection that is older than its token, as clouds' brokers do."""
 PORTS = {name: free_port() for name in LISTENERS}
@@ -47,19 +48,23 @@ def certificates(folder: Path) -> None:
     (folder / "broker.store").write_text((folder / "broker.key").read_text() + (folder / "broker.pem").read_text())
 
 
+def plain_users(password: str) -> str:
+    """Who may come with a password in plain words."""
+    return f'{MODULE}.plain.PlainLoginModule required user_{USER}="{password}";'
+
+
 def settings_of(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
     """The listener that tests use, and one for each kind of security."""
     own = {"PLAINTEXT": f"127.0.0.1:{kafka.port}"} | {name: f"127.0.0.1:{port}" for name, port in PORTS.items()}
     advertised = ",".join(f"{name}://{address}" for name, address in own.items())
     protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **LISTENERS}
-    plain = f'{MODULE}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
     token = f'{MODULE}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
     return {
         "listeners": f"{advertised},CONTROLLER://127.0.0.1:{kafka.controller_port}",
         "advertised.listeners": advertised,
         "listener.security.protocol.map": ",".join(f"{name}:{each}" for name, each in protocols.items()),
         "listener.name.login.sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.login.plain.sasl.jaas.config": plain,
+        PLAIN_USERS: plain_users(PASSWORD),
         "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
         "listener.name.token.oauthbearer.sasl.jaas.config": token,
         "listener.name.token.oauthbearer.connections.max.reauth.ms": str(int(TOKEN_SECONDS * 1000)),
@@ -177,6 +182,27 @@ async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(br
         assert service.logs("partition.halted") == []
         await talk.check()
     renewing.cancel()
+
+
+async def test_a_password_that_changes_is_taken_up_by_clients_that_live_on(bridge: Bridge, folder: Path) -> None:
+    file = folder / "login"
+    file.write_text(PASSWORD)
+    async with bridge.service(
+        kafka_bootstrap_servers=f"127.0.0.1:{PORTS['LOGIN']}",
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="PLAIN",
+        kafka_sasl_username=USER,
+        kafka_sasl_password_file=file,
+    ) as service:
+        talk = Conversation(bridge, service)
+        await talk.ask([chat("before the change")])
+        for password in ("another-canary-51c1", PASSWORD):
+            await bridge.kafka.stop()
+            bridge.kafka.settings = {**bridge.kafka.settings, PLAIN_USERS: plain_users(password)}
+            file.write_text(password)
+            await bridge.kafka.start()
+            await talk.ask([chat(f"after the change to {password}")], timeout_seconds=60)
+        await talk.check()
 
 
 async def test_a_wrong_password_is_told_at_start_without_telling_it(bridge: Bridge) -> None:

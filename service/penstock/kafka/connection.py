@@ -1,10 +1,14 @@
-"""How to reach the brokers: the settings as aiokafka's keyword arguments. Secrets are read anew for each client."""
+"""How to reach the brokers: the settings as aiokafka's keyword arguments.
+
+Secrets are read anew for each client, and by clients that live long for each connection.
+"""
 
 import ssl
 from pathlib import Path
 from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from penstock.settings import KafkaSettings
@@ -22,6 +26,23 @@ class FileTokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafk
     async def token(self) -> str:
         """The token as it is now; a mounted file of some hundred bytes."""
         return self.file.read_text().strip()
+
+
+class PasswordReader(AIOKafkaClient):  # type: ignore[misc]  # aiokafka is untyped
+    """What a consumer or producer connects by, with the password as it is now; its own would keep the first one."""
+
+    settings: KafkaSettings
+
+    @property
+    def _sasl_plain_password(self) -> str | None:
+        return self.settings.read_password()
+
+
+def read_password_anew(client: AIOKafkaClient, settings: KafkaSettings) -> None:
+    """Let what a consumer or producer connects by take a changed password up; they take no client of ours."""
+    if settings.sasl_password_file is not None:
+        client.__class__ = PasswordReader
+        client.settings = settings
 
 
 def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:

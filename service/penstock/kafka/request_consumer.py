@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from penstock.kafka.closing import stop_within
-from penstock.kafka.connection import client_options
+from penstock.kafka.connection import client_options, read_password_anew
 from penstock.kafka.topics import Cluster, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry import metrics
@@ -78,6 +78,7 @@ class RequestConsumer:
             fetch_max_bytes=PREFETCH_BYTES,
             max_poll_records=None,
         )
+        read_password_anew(self.consumer._client, settings)  # noqa: SLF001 - no public way
         self.watch = AssignmentWatch(self.consumer)
         self.topics = settings.request_topics
 

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOr
 from aiokafka.partitioner import DefaultPartitioner
 
 from penstock.kafka.closing import stop_within
-from penstock.kafka.connection import client_options
+from penstock.kafka.connection import client_options, read_password_anew
 from penstock.kafka.topics import Topic, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
@@ -53,6 +53,7 @@ class ResultProducer:
             max_batch_size=min(BATCH_BYTES, bytes_max),
             linger_ms=LINGER_MS,
         )
+        read_password_anew(self.producer.client, settings)
         self.builders: dict[tuple[str, int], Any] = {}
         self.sends: list[asyncio.Future[Any]] = []
         self.partitions: dict[str, tuple[int, ...]] = {}
