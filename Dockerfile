@@ -43,7 +43,7 @@ WORKDIR /var/lib/batchsim
 ENTRYPOINT ["batchsim", "--host", "0.0.0.0", "--port", "8080", "--state", "/var/lib/batchsim"]
 
 FROM runtime AS service
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="penstock" \
       org.opencontainers.image.description="Kafka in, OpenAI Batch API through, Kafka out: exactly once" \

@@ -1,3 +1,3 @@
 """Penstock: Kafka in, OpenAI Batch API through, Kafka out, exactly once."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -97,10 +97,10 @@ def send_away(cluster: Cluster) -> None:
 
 
 def test_an_upgrade_and_a_rollback_never_have_fewer_replicas(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.install("default")
+    cluster.install("default", "--set=image.tag=0.1.0")
     before = names(cluster)
     with watched(cluster, tmp_path) as counts:
-        cluster.install("default", "--set=image.tag=0.2.0")
+        cluster.install("default")
         eventually(lambda: before.isdisjoint(names(cluster)) and ready(cluster, 2))
         between = names(cluster)
         cluster.helm("rollback", "penstock", "1", "--wait", "--timeout=120s")
