@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from penstock.embedded.server import free_port
 from penstock.kafka.connection import client_options
 from penstock.settings import KafkaSettings
 from tests.support.bridge import Bridge, open_bridge
+from tests.support.certificates import certificates
 from tests.support.conversation import Conversation
 from tests.support.request import chat
 from tests.support.service import Service
@@ -30,22 +30,6 @@ PLAIN_USERS = "listener.name.login.plain.sasl.jaas.config"
 TOKEN_SECONDS = 3.0
 """The brokers end a connection that is older than its token, as clouds' brokers do."""
 PORTS = {name: free_port() for name in LISTENERS}
-
-
-def certificates(folder: Path) -> None:
-    """A certificate authority, and what it signs for the broker at 127.0.0.1 and for a client."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority", "-days", "2")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-    for name in ("broker", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.request", "-subj", f"/CN={name}")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.request", "-out", f"{name}.pem", *signed)
-    (folder / "broker.store").write_text((folder / "broker.key").read_text() + (folder / "broker.pem").read_text())
 
 
 def plain_users(password: str) -> str:
@@ -92,7 +76,8 @@ class SecureKafka(EmbeddedKafka):
 @pytest.fixture(scope="module")
 async def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("security")
-    await asyncio.to_thread(certificates, folder)
+    await asyncio.to_thread(certificates, folder, "broker", "client")
+    (folder / "broker.store").write_text((folder / "broker.key").read_text() + (folder / "broker.pem").read_text())
     return folder
 
 
