@@ -39,6 +39,15 @@ def test_a_panel_can_be_read(panel: dict[str, Any]) -> None:
     assert {each["datasource"]["uid"] for each in [panel, *panel["targets"]]} == {"${datasource}"}
 
 
+def test_a_healthy_deployment_hides_no_stuck_one_and_no_ratio_is_of_two() -> None:
+    asked = [target["expr"] for panel in SHOWN for target in panel["targets"]]
+    judged = [each for each in asked if "max by" in each and re.search(r" / |time\(\) - |actionable", each)]
+    assert len(judged) == 6
+    for each in judged:
+        for labels in re.findall(r"max by \(([^)]*)\)", each):
+            assert {"namespace", "job"} <= set(labels.split(", ")), each
+
+
 def test_the_rows_are_the_four_questions() -> None:
     rows = [each["title"] for each in PANELS if each["type"] == "row"]
     assert [each.split()[-1] for each in rows] == ["through?", "waiting?", "save?", "risk?"]
