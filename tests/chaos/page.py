@@ -1,9 +1,6 @@
 """docs/chaos.md, of a complete sweep in which nothing went wrong."""
 
-import os
-import platform
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +8,7 @@ from tests.chaos.case import MEANINGS, Action, Case
 from tests.chaos.run import Outcome
 from tests.chaos.scenario import ONCE_ONLY, scenario_of
 from tests.support.bridge import FAST
+from tests.support.machine import machine, today
 
 PAGE = Path(__file__).parents[2] / "docs" / "chaos.md"
 INTRODUCTION = """# Every failpoint, struck
@@ -33,10 +31,7 @@ def spread(seconds: Iterable[float | None]) -> str:
 
 def totals(found: Mapping[Case, Outcome]) -> str:
     """All runs in a few words."""
-    machine = (
-        f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    )
-    return f"{len(found)} clean runs; {datetime.now(UTC):%Y-%m-%d}, on {machine}."
+    return f"{len(found)} clean runs; {today()}, on {machine()}."
 
 
 def page(found: Mapping[Case, Outcome]) -> str:

@@ -1,14 +1,12 @@
 """docs/defences.md: what was seen when each defence was off, read and written."""
 
-import os
-import platform
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.defences.design import rules
 from tests.defences.switches import DEFENCES, Defence
+from tests.support.machine import machine, today
 
 PAGE = Path(__file__).parents[2] / "docs" / "defences.md"
 ROW = re.compile(r"^\| .* \(`(?P<defence>\w+)`\) \| `(?P<test>[^`]+)` \| (?P<saw>.*) \|$", re.MULTILINE)
@@ -66,8 +64,5 @@ def write_page(rows: Rows) -> None:
         for test, saw in rows.get(defence.name, {}).items()
     ]
     tests = {test for seen in rows.values() for test in seen}
-    machine = (
-        f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    )
-    last = f"{len(rows)} defences, {len(tests)} tests; {datetime.now(UTC):%Y-%m-%d}, {machine}."
+    last = f"{len(rows)} defences, {len(tests)} tests; {today()}, {machine()}."
     PAGE.write_text(f"{INTRODUCTION}{chr(10).join(lines)}\n\n{last}\n")

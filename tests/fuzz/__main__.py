@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.fuzz.judge import ACCEPTED, outcome
 from tests.fuzz.message import message
+from tests.support.machine import machine, today
 
 PAGE = Path(__file__).parents[2] / "docs" / "fuzz.md"
 PAGE_INPUTS = 1_000_000
@@ -82,6 +83,7 @@ def page(seed: int, inputs: int, seconds: float, counts: Counter[str], slowest: 
         "",
         f"{inputs:,} inputs of seed {seed} in {seconds:.0f} s; {counts[ACCEPTED]:,} were requests,",
         f"{inputs - counts[ACCEPTED]:,} dead letters. The slowest took {slowest}, its judgement included. None failed.",
+        f"{today()}, {machine()}.",
         "",
         "| outcome | inputs |",
         "| --- | ---: |",

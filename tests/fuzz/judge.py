@@ -8,21 +8,45 @@ from unicodedata import category
 
 from penstock.core.chunk import Headers, Manifest, decode_manifest, read_lines
 from penstock.core.gathering import Gathering, Rules, Source
-from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, Lanes
-from penstock.core.reasons import REASONS
+from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LanePolicy, Lanes
 from penstock.core.request import RequestLimits
 from tests.fuzz.message import Fuzzed
-from tests.support.bad_messages import BODY_BYTES_MAX, says
+from tests.support.bad_messages import says
 
 SOURCE = Source("cluster", "requests", uuid.UUID(int=5))
-BODY_BYTES = 10 * BODY_BYTES_MAX
-RULES = Rules("account", Lanes(), RequestLimits(BODY_BYTES), "results", "dead", frozenset({"results"}))
+BODY_BYTES, NARROW_BODY_BYTES = 20_000, 100
+INPUTS, NARROW_INPUTS = LanePolicy().inputs_max, 1
+NARROW_MODELS = ("m",)
+TOPICS = frozenset({"results"})
+WIDE = Rules("account", Lanes(), RequestLimits(BODY_BYTES), "results", "dead", TOPICS)
+NARROW = Rules(
+    "account",
+    Lanes(LanePolicy(inputs_max=NARROW_INPUTS), models=NARROW_MODELS),
+    RequestLimits(NARROW_BODY_BYTES),
+    "results",
+    "dead",
+    TOPICS,
+)
 DEPTH = 200
 SYNTAX = frozenset(
     {"invalid_utf8", "invalid_json", "invalid_number", "not_an_object", "duplicate_key", "nested_too_deep"}
 )
-BY_HEADERS = frozenset({"headers_too_large", "result_topic_not_allowed", "invalid_deadline"})
 ACCEPTED = "accepted"
+LATER = frozenset(
+    {
+        ACCEPTED,
+        "body_too_large",
+        "model_not_allowed",
+        "too_many_inputs",
+        "headers_too_large",
+        "result_topic_not_allowed",
+        "invalid_deadline",
+        "invalid_priority",
+        "lane_limit",
+    }
+)
+"""What may become of a message that is a request, as far as its value alone tells."""
+LANE, DEAD = 1, 2
 
 
 @dataclass(slots=True)
@@ -39,13 +63,13 @@ class Record:
 
 def take_in(message: Fuzzed) -> tuple[Manifest, bytes, bool]:
     """What intake stores of a message: its manifest, its line, and whether it is a request."""
-    gathered = Gathering(RULES, 0.0)
-    gathered.sort(SOURCE, [Record(*message)])
+    gathered = Gathering(NARROW if message.narrow else WIDE, 0.0)
+    gathered.sort(SOURCE, [Record(message.value, message.headers)])
     (kind,) = gathered.groups
-    ((_, chunk),) = gathered.pack({kind.lane: 1, DEAD_LETTERS: 2})
+    ((lane_id, chunk),) = gathered.pack(({} if message.crowded else {kind.lane: LANE}) | {DEAD_LETTERS: DEAD})
     manifest = decode_manifest(chunk.manifest)
     (line,) = read_lines(chunk.lines, manifest)
-    return manifest, line, not kind.lane.dead
+    return manifest, line, lane_id == LANE
 
 
 def outcome(message: Fuzzed) -> str:
@@ -55,27 +79,54 @@ def outcome(message: Fuzzed) -> str:
         AssertionError: what it did is against the contract.
     """
     manifest, line, accepted = take_in(message)
-    members = read(message.value)
-    good = members is not None and is_request(members) and body_fits(message.value or b"")
+    value = message.value or b""
+    members = read(value)
     if accepted:
-        assert good, "taken, and no request"
-        assert members is not None
-        check_line(line, manifest, message.value or b"", members)
-        return ACCEPTED
-    ((code, sentence),) = manifest.reasons
-    assert says(code, sentence), "a dead letter without its reason"
-    assert line == (message.value or b""), "a dead letter with other bytes"
-    assert (manifest.keys, manifest.headers) == ([b"key"], [message.headers]), (
-        "a dead letter with another key or headers"
-    )
-    if code in BY_HEADERS:
-        assert message.headers, "refused for headers that it has not"
-        assert good, "refused for its headers, and it is no request"
-    elif message.value:
+        code = ACCEPTED
+        assert members is not None, "taken, and no JSON"
+        check_line(line, manifest, value, members)
+    else:
+        ((code, sentence),) = manifest.reasons
+        assert says(code, sentence), "a dead letter without its reason"
+        assert line == value, "a dead letter with other bytes"
+        assert (manifest.keys, manifest.headers) == ([b"key"], [message.headers]), (
+            "a dead letter with another key or headers"
+        )
+    if members is not None and is_request(members):
+        wanted = verdict(message, members)
+        assert code == wanted, f"{code}, and the contract says {wanted}"
+    elif value:
         assert (members is None) == (code in SYNTAX), f"{code}, and JSON says otherwise"
-        assert code in REASONS, "an unknown code"
-        assert not good or code == "body_too_large", f"refused as {code}, and it is a request"
+        assert code not in LATER, f"{code}, and it is no request"
+    else:
+        assert code == "empty_value", f"{code}, and there is no value"
     return code
+
+
+def verdict(message: Fuzzed, members: dict[str, Any]) -> str:
+    """What is to become of a request, whose parts are as they should be: its size, its lane and its headers decide."""
+    size_bytes = body_bytes((message.value or b"").decode())
+    if size_bytes > (NARROW_BODY_BYTES if message.narrow else BODY_BYTES):
+        return "body_too_large"
+    if message.narrow and members["body"]["model"] not in NARROW_MODELS:
+        return "model_not_allowed"
+    if inputs_of(members) > (NARROW_INPUTS if message.narrow else INPUTS):
+        return "too_many_inputs"
+    return fault_of(message.headers) or ("lane_limit" if message.crowded else ACCEPTED)
+
+
+def fault_of(headers: Headers) -> str | None:
+    """Why headers are refused, if they are: all of them together, else the first that is bad."""
+    if len(headers) > 100 or sum(len(name) + len(value or b"") for name, value in headers) > 16 * 1024:
+        return "headers_too_large"
+    for name, value in headers:
+        if name == "penstock-result-topic" and value != b"results":
+            return "result_topic_not_allowed"
+        if name == "penstock-deadline-seconds" and value != b"60":
+            return "invalid_deadline"
+        if name == "penstock-priority" and value not in (b"high", b"normal", b"low"):
+            return "invalid_priority"
+    return None
 
 
 def check_line(line: bytes, manifest: Manifest, value: bytes, members: dict[str, Any]) -> None:
@@ -86,9 +137,7 @@ def check_line(line: bytes, manifest: Manifest, value: bytes, members: dict[str,
     assert body in value.translate(blank), "the body was changed"
     assert strict(body) == members["body"], "the body says something else"
     assert (manifest.custom_ids, manifest.keys) == ([members["custom_id"]], [b"key"])
-    inputs = members["body"].get("input")
-    many = members["url"] == "/v1/embeddings" and isinstance(inputs, list) and inputs
-    assert manifest.inputs == [len(inputs) if many and not isinstance(inputs[0], float | bool) else 1]
+    assert manifest.inputs == [inputs_of(members)]
 
 
 def strict(text: bytes) -> Any:
@@ -151,6 +200,24 @@ def is_request(members: dict[str, Any]) -> bool:
     )
 
 
-def body_fits(value: bytes) -> bool:
-    """Whether the body cannot be over its limit; one that can be is left to the parser."""
-    return len(value) <= BODY_BYTES
+def inputs_of(members: dict[str, Any]) -> int:
+    """How many embedding inputs a request has; 1 for every other."""
+    inputs = members["body"].get("input")
+    many = members["url"] == "/v1/embeddings" and isinstance(inputs, list) and inputs
+    return len(inputs) if many and not isinstance(inputs[0], float | bool) else 1
+
+
+def body_bytes(text: str) -> int:
+    """The bytes of a request's body, between its braces and with them."""
+    decoder = json.JSONDecoder(parse_int=float)
+
+    def value_at(place: int) -> tuple[Any, int, int]:
+        first = len(text) - len(text[place:].lstrip(" \n\r\t:,"))
+        return *decoder.raw_decode(text, first), first
+
+    place = text.index("{") + 1
+    while True:
+        name, place, _ = value_at(place)
+        _, place, first = value_at(place)
+        if name == "body":
+            return len(text[first:place].encode())

@@ -55,6 +55,11 @@ HEADERS = (
     ("penstock-deadline-seconds", b"1e999"),
     ("penstock-result-topic", b"results"),
     ("penstock-result-topic", b"\xff"),
+    ("penstock-priority", b"high"),
+    ("penstock-priority", b"low"),
+    ("penstock-priority", b"High"),
+    ("penstock-priority", b""),
+    ("penstock-priority", None),
     ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ("x-", None),
     ("tenant", b"\xff" * 9000),
@@ -62,10 +67,14 @@ HEADERS = (
 
 
 class Fuzzed(NamedTuple):
-    """A message."""
+    """A message, and the deployment that it comes to."""
 
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    narrow: bool = False
+    """There, bodies are small, one embedding input is all that a request may have, and few models are configured."""
+    crowded: bool = False
+    """There, no further lane may be opened."""
 
 
 def message(chance: random.Random) -> Fuzzed:
@@ -77,7 +86,8 @@ def message(chance: random.Random) -> Fuzzed:
     headers: list[tuple[str, bytes | None]] = [
         chance.choice(HEADERS) for _ in range(chance.choice((0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 120)))
     ]
-    return Fuzzed(value if value or chance.random() < 0.5 else None, headers)
+    value_or_none = value if value or chance.random() < 0.5 else None
+    return Fuzzed(value_or_none, headers, narrow=chance.random() < 0.1, crowded=chance.random() < 0.03)
 
 
 class Writer:

@@ -1,15 +1,13 @@
 """What a soak has seen, for the terminal and for docs/soak.md."""
 
-import os
-import platform
 import statistics
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from tests.soak.schedule import What
+from tests.support.machine import machine, today
 from tests.support.payments import Payments
 
 
@@ -40,9 +38,6 @@ class Summary:
 
     def as_markdown(self) -> str:
         """The page."""
-        machine = (
-            f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        )
         checked, extra = self.checked, self.payments.extra
         violations = checked.get("violations", {})
         sound = {kind: violations.get(kind, {}).get("count", 0) for kind in ("lost", "doubled", "crossed", "orphaned")}
@@ -64,10 +59,9 @@ class Summary:
             *((f"· {cause}", f"{count:,}") for cause, count in extra.most_common()),
             ("paid and not accounted for", str(len(self.payments.unexplained))),
         ]
-        when = f"{datetime.now(UTC):%Y-%m-%d}"
         return "\n".join(
             [
-                f"{when}, {self.minutes:g} minutes at {self.rate:g} messages a second; {machine}:",
+                f"{today()}, {self.minutes:g} minutes at {self.rate:g} messages a second; {machine()}:",
                 f"`{self.command}`",
                 "",
                 *table("what", rows),

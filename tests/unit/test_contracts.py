@@ -24,7 +24,7 @@ from penstock.core.request import CUSTOM_ID_BYTES_MAX, MODEL_LENGTH_MAX, Request
 from penstock.core.result import DEADLINE_HEADER, PASSED_HEADERS, PRIORITY_HEADER, RESULT_TOPIC_HEADER
 from penstock.core.window import Part
 from penstock.settings import KafkaSettings
-from tests.fuzz.judge import RULES, SOURCE
+from tests.fuzz.judge import SOURCE, WIDE
 from tests.fuzz.judge import Record as Message
 from tests.support.contracts import (
     ANY,
@@ -95,7 +95,7 @@ def test_inputs_are_counted_as_the_schema_counts_them() -> None:
 
 def outcome(value: object, headers: dict[str, str]) -> str:
     """The code of a message's dead letter, or nothing."""
-    gathered = Gathering(replace(RULES, limits=LIMITS), 0.0)
+    gathered = Gathering(replace(WIDE, limits=LIMITS), 0.0)
     own = [(name, text.encode()) for name, text in headers.items()]
     gathered.sort(SOURCE, [Message(json.dumps(value).encode(), own)])
     return next((code for _, code in gathered.rejected), "")

@@ -6,6 +6,7 @@ import jiter
 import pytest
 
 from penstock.core import request
+from penstock.core.reasons import REASONS
 from tests.fuzz.__main__ import run
 from tests.fuzz.judge import ACCEPTED
 
@@ -16,6 +17,7 @@ def test_messages_by_chance_are_requests_or_dead_letters_with_a_reason() -> None
     counts, _ = run(seed=0, first=0, inputs=INPUTS)
     assert counts.total() == INPUTS
     assert INPUTS / 5 < counts[ACCEPTED] < INPUTS / 2
+    assert counts.keys() == {ACCEPTED, *REASONS} - {"result_too_large"}, "each reason of intake is met"
 
 
 def test_a_parser_that_lets_a_key_be_given_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
