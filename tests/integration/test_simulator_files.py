@@ -10,13 +10,11 @@ from openai import (
     AsyncOpenAI,
     AuthenticationError,
     BadRequestError,
-    BaseModel,
     InternalServerError,
     NotFoundError,
 )
-from openai.types import Batch, FileDeleted, FileObject
 
-from tests.support.simulator import Simulator, chat_lines, create_batch, run_batch, upload
+from tests.support.simulator import Simulator, upload
 
 
 @pytest.fixture(scope="module")
@@ -30,40 +28,6 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
 async def client(simulator: Simulator) -> AsyncIterator[AsyncOpenAI]:
     async with simulator.client() as connected:
         yield connected
-
-
-def assert_conforms(shape: type[BaseModel], answered: dict[str, Any]) -> None:
-    """Every field of the SDK's type is there, none that it does not know, each of its type."""
-    assert set(answered) == set(shape.model_fields)
-    parsed = shape.model_validate(answered, strict=True)
-    for name in shape.model_fields:
-        value = getattr(parsed, name)
-        many = isinstance(value, list)
-        for one, raw in zip(value, answered[name], strict=True) if many else [(value, answered[name])]:
-            if isinstance(one, BaseModel):
-                assert_conforms(type(one), raw)
-
-
-async def test_files_and_batches_have_exactly_the_fields_of_the_sdk(client: AsyncOpenAI) -> None:
-    file = await client.files.with_raw_response.create(file=("a.jsonl", chat_lines(2)), purpose="batch")
-    assert_conforms(FileObject, file.http_response.json())
-    created = await client.batches.with_raw_response.create(
-        input_file_id=file.parse().id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"lane": "a"}
-    )
-    cancelled = await client.batches.with_raw_response.cancel((await create_batch(client, chat_lines(2))).id)
-    failed = await client.batches.with_raw_response.retrieve((await run_batch(client, b"nothing\n")).id)
-    completed = await client.batches.with_raw_response.retrieve((await run_batch(client, chat_lines(2))).id)
-    for answer in (created, cancelled, failed, completed):
-        assert_conforms(Batch, answer.http_response.json())
-    assert [each.code for each in failed.parse().errors.data or []] == ["invalid_json_line"]  # type: ignore[union-attr]
-    files = (await client.files.with_raw_response.list()).http_response.json()
-    batches = (await client.batches.with_raw_response.list()).http_response.json()
-    for page in (files, batches):
-        assert set(page) == {"object", "data", "first_id", "last_id", "has_more"}
-        assert page["first_id"] == page["data"][0]["id"]
-        assert page["last_id"] == page["data"][-1]["id"]
-    deleted = await client.files.with_raw_response.delete(files["first_id"])
-    assert_conforms(FileDeleted, deleted.http_response.json())
 
 
 async def test_every_answer_has_a_request_id(client: AsyncOpenAI) -> None:
