@@ -74,6 +74,7 @@ async def test_a_full_backlog_pauses_its_topic_alone_until_there_is_room(talk: C
     await talk.check()
 
 
+@pytest.mark.outcome("partitions-added")
 async def test_a_partition_added_while_running_is_consumed_from_its_first_record(talk: Conversation) -> None:
     bridge = talk.bridge
     before = await talk.service.metric("penstock_partitions_assigned")

@@ -79,6 +79,7 @@ async def test_a_result_carries_the_custom_id_the_key_and_the_allowed_headers(br
     assert result.header("penstock-attempt") == "1"
 
 
+@pytest.mark.outcome("body-pretty")
 async def test_a_body_written_over_several_lines_is_sent_as_it_is(bridge: Bridge) -> None:
     pretty = [
         json.dumps(chat(f"pretty-{n}"), indent=2).replace("\n", ending).encode()
@@ -90,6 +91,7 @@ async def test_a_body_written_over_several_lines_is_sent_as_it_is(bridge: Bridge
         assert (await bridge.check())["unjudged"] == 0
 
 
+@pytest.mark.outcome("bad-lane")
 async def test_requests_beyond_the_lane_limit_come_back(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:

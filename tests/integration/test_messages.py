@@ -54,6 +54,7 @@ def written(custom_id: str, body: bytes, url: str) -> bytes:
     return b'{"custom_id":"%b","url":"%b","body":%b}' % (custom_id.encode(), url.encode(), body)
 
 
+@pytest.mark.outcome("bad-value", "bad-members", "bad-body", "bad-size", "bad-headers")
 async def test_every_bad_message_comes_back_once_as_it_was_with_its_code_and_the_mend(talk: Conversation) -> None:
     bridge, sent = talk.bridge, {}
     for name, bad in BAD.items():
@@ -72,6 +73,9 @@ async def test_every_bad_message_comes_back_once_as_it_was_with_its_code_and_the
     await talk.check()
 
 
+@pytest.mark.outcome(
+    "body-pretty", "body-escapes", "body-separators", "body-integers", "body-floats", "body-order", "body-deep"
+)
 async def test_every_odd_body_reaches_the_provider_byte_for_byte(talk: Conversation) -> None:
     await talk.bridge.produce([written(name, body, URL) for name, body in PLAIN.items()])
     await talk.answers(list(PLAIN))
@@ -150,6 +154,7 @@ async def test_a_custom_id_that_two_producers_chose_has_two_answers(talk: Conver
     await talk.check()
 
 
+@pytest.mark.outcome("codecs")
 async def test_topics_may_be_compressed_with_any_of_kafkas_codecs(talk: Conversation) -> None:
     bridge, codecs = talk.bridge, ("zstd", "lz4", "snappy", "gzip")
     for codec in codecs:
@@ -162,6 +167,7 @@ async def test_topics_may_be_compressed_with_any_of_kafkas_codecs(talk: Conversa
     await talk.check()
 
 
+@pytest.mark.outcome("aborted", "offset-gaps")
 async def test_what_a_transactional_producer_aborted_is_never_read_and_its_gaps_are_passed_over(
     talk: Conversation,
 ) -> None:
@@ -180,6 +186,7 @@ async def test_what_a_transactional_producer_aborted_is_never_read_and_its_gaps_
     await talk.check()
 
 
+@pytest.mark.outcome("wide-topic")
 async def test_a_thousand_partitions_are_read_by_one_replica(bridge: Bridge, topic: TopicFactory) -> None:
     bridge.requests = await topic("wide", partitions=PARTITIONS)
     async with bridge.service() as service:
@@ -190,6 +197,7 @@ async def test_a_thousand_partitions_are_read_by_one_replica(bridge: Bridge, top
         await bridge.check()
 
 
+@pytest.mark.outcome("body-surrogates", "body-floats")
 async def test_what_a_strict_provider_refuses_is_sent_byte_for_byte_all_the_same(talk: Conversation) -> None:
     """The last of the conversation: their lanes halt."""
     strict = {name: BODIES[name] for name in STRICT if name != LONG}

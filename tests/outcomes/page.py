@@ -9,13 +9,13 @@ INTRODUCTION = """# Outcomes and bounds
 
 <!-- Written from tests/outcomes and the marks of the tests by `make docs`. -->
 
-Everything that the Batch API is known to answer, and everything that can run full, go away or lose data around
-Penstock: what it makes of it, and the test that proves it. The rows are listed in `tests/outcomes`; a test says by
-`@pytest.mark.outcome("name")` which of them it proves, and `pytest --outcome NAME` runs those of one row. A row without
-a test, a mark without a row or a page that is stale fails the unit tests. The tests run real servers against the
-[simulator](../service/batchsim/README.md), whose manual has the rule that makes each outcome at the provider; those in
-`tests/unit` and `tests/simulation` prove a rule for more cases than servers can be asked for, those in `tests/long`
-take minutes (`make long`).
+Everything that the Batch API is known to answer, that a producer may send, and that can run full, go away or lose data
+around Penstock: what it makes of it, and the test that proves it. The rows are listed in `tests/outcomes`; a test says
+by `@pytest.mark.outcome("name")` which of them it proves, and `pytest --outcome NAME` runs those of one row. A row
+without a test, a mark without a row or a page that is stale fails the unit tests. The tests run real servers against
+the [simulator](../service/batchsim/README.md), whose manual has the rule that makes each outcome at the provider;
+those in `tests/unit` and `tests/simulation` prove a rule for more cases than servers can be asked for, those in
+`tests/long` take minutes (`make long`).
 """
 
 

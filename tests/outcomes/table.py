@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.outcomes import bounds, calls, provider
+from tests.outcomes import bounds, calls, messages, provider
 from tests.outcomes.row import Row
 
 TESTS = Path(__file__).parents[1]
@@ -19,6 +19,11 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Row]]] = {
         "Files": calls.FILES,
         "Limits": calls.LIMITS,
         "Webhooks": calls.WEBHOOKS,
+    },
+    "Messages": {
+        "Messages that can be no request": messages.BAD,
+        "Bodies": messages.BODIES,
+        "Topics and their producers": messages.TOPICS,
     },
     "Bounds": {
         "What runs full": bounds.FULL,

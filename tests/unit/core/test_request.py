@@ -35,6 +35,9 @@ def test_a_reason_holds_nothing_of_the_message() -> None:
         assert "Geheimnis" not in str(rejected.value)
 
 
+@pytest.mark.outcome(
+    "body-escapes", "body-separators", "body-surrogates", "body-integers", "body-floats", "body-order", "body-deep"
+)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_a_body_is_kept_byte_for_byte(body: bytes) -> None:
     request = parse_request(line(body), ROOMY)
@@ -42,6 +45,7 @@ def test_a_body_is_kept_byte_for_byte(body: bytes) -> None:
     assert checked(*read_slowly(line(body)), ROOMY) == request
 
 
+@pytest.mark.outcome("body-pretty")
 def test_a_pretty_printed_body_becomes_one_line_of_the_same_length() -> None:
     body = b'{\r\n  "model": "m",\n  "input": "a\\nb"\n}'
     request = parse_request(b'{\n"custom_id": "a",\n"url": "/v1/responses",\n"body": %b\n}\n' % body, LIMITS)

@@ -19,7 +19,7 @@ def test_no_row_is_there_twice() -> None:
     names = Counter(row.name for row in rows())
     assert max(names.values()) == 1
     assert len(names) > 80
-    assert len(SECTIONS) == 2
+    assert len(SECTIONS) == 3
 
 
 def test_the_page_is_fresh() -> None:
