@@ -10,6 +10,7 @@ from tests.support.machine import machine, today
 
 PAGE = Path(__file__).parents[2] / "docs" / "defences.md"
 ROW = re.compile(r"^\| .* \(`(?P<defence>\w+)`\) \| `(?P<test>[^`]+)` \| (?P<saw>.*) \|$", re.MULTILINE)
+SWEPT = "; the last sweep over all of them: "
 Rows = Mapping[str, Mapping[str, str]]
 """What each test saw, by defence."""
 INTRODUCTION = """# What each defence is worth
@@ -45,14 +46,19 @@ def read_page() -> dict[str, dict[str, str]]:
     return rows
 
 
+def last_whole() -> str:
+    """When and where all defences were last seen missed in one sweep."""
+    return PAGE.read_text().rstrip().rpartition(SWEPT)[2]
+
+
 def first_cells(defence: Defence) -> str:
     """What a row says before the test."""
     points = ", ".join(map(str, defence.points))
     return f"| {defence.rules} | {points} | {defence.off} (`{defence.name}`) |"
 
 
-def write_page(rows: Rows) -> None:
-    """Write the page, in the order of the design."""
+def write_page(rows: Rows, *, whole: bool) -> None:
+    """Write the page, in the order of the design; a sweep that was not the whole one keeps the date of that."""
     order = rules()
 
     def place(defence: Defence) -> tuple[int, ...]:
@@ -64,5 +70,6 @@ def write_page(rows: Rows) -> None:
         for test, saw in rows.get(defence.name, {}).items()
     ]
     tests = {test for seen in rows.values() for test in seen}
-    last = f"{len(rows)} defences, {len(tests)} tests; {today()}, {machine()}."
+    swept = f"{today()}, {machine()}." if whole else last_whole()
+    last = f"{len(rows)} defences, {len(tests)} tests{SWEPT}{swept}"
     PAGE.write_text(f"{INTRODUCTION}{chr(10).join(lines)}\n\n{last}\n")

@@ -86,7 +86,7 @@ def main(given: Iterable[str]) -> int:
     found = {name: [each for each in seen if each.defence == name] for name in names}
     tell(found)
     fresh = {name: {each.test: each.noticed or "" for each in seen} for name, seen in found.items() if missed(seen)}
-    write_page(read_page() | fresh)
+    write_page(read_page() | fresh, whole=fresh.keys() == DEFENCES.keys())
     strong = fresh.keys() == found.keys()
     say(f"{len(names)} defences, {len(seen)} tests, {time.monotonic() - started:.0f} s")
     say("every defence is missed" if strong else "SOME DEFENCE IS NOT MISSED")
