@@ -1,5 +1,6 @@
 """The spool's disk is full: what does not fit waits and says so, the others go on."""
 
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,59 +13,86 @@ from tests.support.request import chat, embedding
 from tests.support.service import Service
 from tests.support.waiting import NeverCame
 
-SMALL, LARGE = "128k", "16m"
+SMALL_BYTES, LARGE_BYTES = 128 * 1024, 16 * 1024 * 1024
 
 
 class Disk:
     """A file system of its own, in memory."""
 
+    full = "No space left on device"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.mount("-t", "tmpfs", "penstock-test", "-o", f"size={SMALL_BYTES}")
 
-    def resize(self, size: str, *options: str) -> None:
-        """Let it hold so much; mount it first with no options given."""
-        what = ["-t", "tmpfs", "penstock-test"] if not options else []
-        with_options = ",".join([*options, f"size={size}"])
-        subprocess.run(["mount", *what, "-o", with_options, self.folder], check=True, capture_output=True)
+    def mount(self, *arguments: str) -> None:
+        """Call mount; raises what it met."""
+        subprocess.run(["mount", *arguments, self.folder], check=True, capture_output=True)
+
+    def give(self, _service: Service, size_bytes: int) -> None:
+        """Let it hold so much."""
+        self.mount("-o", f"remount,size={size_bytes}")
+
+    def end(self) -> None:
+        """Leave nothing mounted."""
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+class FileSizes:
+    """A limit of each file that the process writes: `write` fails as on a full disk, and no right to mount is needed."""
+
+    full = "File too large"
+
+    def __init__(self, folder: Path) -> None:
+        if not hasattr(resource, "prlimit"):
+            raise OSError("only Linux has prlimit")
+        self.folder = folder
+
+    def give(self, service: Service, size_bytes: int) -> None:
+        """Let a file be so large."""
+        resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+    def end(self) -> None:
+        """Nothing is left of it."""
+
+
+@pytest.fixture(params=[Disk, FileSizes])
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk | FileSizes]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = Disk(folder)
     try:
-        made.resize(SMALL)
+        made: Disk | FileSizes = request.param(folder)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no file system can be mounted here: {error}")
+        pytest.skip(f"room cannot be limited so here: {error}")
     try:
         yield made
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        made.end()
 
 
-async def told(service: Service, event: str) -> None:
+async def told(service: Service, event: str, full: str) -> None:
     """Wait until a batch waits for room."""
     for each in [await service.logged(event), *service.logs(event)]:
-        if "No space left on device" in each["error"]:
+        if full in each["error"]:
             return
-    raise NeverCame(f"no {event} says that the disk is full")
+    raise NeverCame(f"no {event} says {full}")
 
 
 @pytest.mark.outcome("spool-full")
-async def test_what_does_not_fit_waits_and_says_so_and_the_others_go_on(bridge: Bridge, disk: Disk) -> None:
-    async with bridge.service(spool_folder=disk.folder, janitor_interval_seconds=60) as service:
+async def test_what_does_not_fit_waits_and_says_so_and_the_others_go_on(bridge: Bridge, room: Disk | FileSizes) -> None:
+    async with bridge.service(spool_folder=room.folder, janitor_interval_seconds=60) as service:
+        room.give(service, SMALL_BYTES)
         talk = Conversation(bridge, service)
         upload = [chat(f"upload-{n}", model="upload", words=5_000) for n in range(8)]
         download = [embedding(f"download-{n}", model="download", inputs=400) for n in range(4)]
         for each in download:
             each["body"]["dimensions"] = 32
         await bridge.produce([*upload, *download])
-        await told(service, "batch.failed")
-        await told(service, "batch.waits")
+        await told(service, "batch.failed", room.full)
+        await told(service, "batch.waits", room.full)
         await talk.ask([chat(f"small-{n}", model="small") for n in range(3)])
         assert {each.custom_id[:5] for each in bridge.reader.received[bridge.result_topic]} == {"small"}
-        disk.resize(LARGE, "remount")
+        room.give(service, LARGE_BYTES)
         await talk.answers([each["custom_id"] for each in [*upload, *download]], hurry=True)
         assert [await talk.creates(model) for model in ("upload", "download")] == [1, 1]
         await talk.check()
