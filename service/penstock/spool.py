@@ -6,21 +6,32 @@ import fcntl
 import re
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, ParamSpec, TypeVar
 
 import structlog
 
 from penstock.settings import SpoolSettings
 from penstock.telemetry import metrics
+from penstock.telemetry.failpoint import failpoint
 
 log = structlog.get_logger()
 
 LOCK = "lock"
 FOLDER = re.compile("[0-9a-f]{32}")
 """Folders of replicas, by their ids; anything else is not ours."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@failpoint("spool.lines")
+async def off_loop(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do in a thread what reads many lines of the spool."""
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 class Budget:

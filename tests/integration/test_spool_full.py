@@ -39,7 +39,7 @@ class Disk:
 
 
 class FileSizes:
-    """A limit of each file that the process writes: `write` fails as on a full disk, and no right to mount is needed."""
+    """A limit of each file that the process writes: `write` fails as on a full disk; no right to mount is needed."""
 
     full = "File too large"
 

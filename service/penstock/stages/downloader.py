@@ -21,6 +21,7 @@ from penstock.spool import Spool
 from penstock.stages.acquaintance import GRACE_SECONDS, Acquaintance
 from penstock.stages.lease import Lease, work_seconds
 from penstock.telemetry import metrics
+from penstock.telemetry.failpoint import failpoint
 
 log = structlog.get_logger()
 
@@ -151,6 +152,7 @@ class Downloader:
         earlier.digest = digest
         raise ProviderUnavailable("files.content", "it has lines that cannot be read")
 
+    @failpoint("spool.download")
     async def download(self, client: ProviderClient, file_id: str, path: Path, size_bytes: int, lease: Lease) -> bytes:
         """Stream a file to disk, and believe it only when it is whole (W2); returns its SHA-256.
 
@@ -181,6 +183,7 @@ class Downloader:
             self.suspicions[file_id] = Suspicion(time.monotonic(), digest.digest())
         raise ProviderUnavailable("files.content", f"{read_bytes} bytes came of {size_bytes}")
 
+    @failpoint("spool.read")
     async def read(self, spooled: Spooled, number: int, lease: Lease) -> None:
         """Set a file's lines against the batch's positions, a few megabytes at a time, off the loop."""
         splitter = LineSplitter()

@@ -31,6 +31,7 @@ from penstock.kafka.result_producer import RecordTooLarge, ResultProducer
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.publisher_store import PublisherStore
 from penstock.settings import KafkaSettings, PublisherSettings
+from penstock.spool import off_loop
 from penstock.stages.collector import Collector
 from penstock.stages.downloader import Downloader, Spooled
 from penstock.stages.lease import Lease
@@ -268,7 +269,7 @@ class SlotSession:
                 await self.producer.partitions_of(topic)
             while position < start + part.requests:
                 last = slice_end(position, start + part.requests, spooled)
-                built = await asyncio.to_thread(
+                built = await off_loop(
                     publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
                 )
                 if log.is_enabled_for(logging.DEBUG):

@@ -38,6 +38,7 @@ from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
 from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
+from penstock.telemetry.failpoint import failpoint
 
 log = structlog.get_logger()
 
@@ -194,6 +195,7 @@ class Submitter(Stage):
         await self.store.store_file(lease, batch.id, file_id)
         return file_id
 
+    @failpoint("spool.build")
     async def build(self, batch: BatchRow, lease: Lease, path: Path) -> tuple[bytes, int]:
         """Write the batch's lines in order, a chunk at a time; returns their SHA-256 and size in bytes."""
         digest = hashlib.sha256()

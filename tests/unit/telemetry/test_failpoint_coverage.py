@@ -14,7 +14,9 @@ from penstock.telemetry.failpoint import NAMES
 
 SOURCE = Path(penstock.__file__).parent
 ADAPTERS = ("kafka", "postgres", "provider")
-CALLERS = [SOURCE / "app.py", SOURCE / "composition.py", *sorted((SOURCE / "stages").glob("*.py"))]
+SPOOL = SOURCE / "spool.py"
+STAGES = sorted((SOURCE / "stages").glob("*.py"))
+CALLERS = [SOURCE / "app.py", SOURCE / "composition.py", *STAGES]
 """The service; what only the command line calls is an operator's, who sees it fail and calls again."""
 EXEMPT = {
     "Database.close": "gives up connections; nobody waits for it, and the server ends what was open",
@@ -26,6 +28,17 @@ EXEMPT = {
 }
 WAITS = ("asyncio.timeout",)
 """What is awaited and is no I/O."""
+
+DISK = {"mkdir", "open", "pread", "read", "read_bytes", "rmtree", "unlink", "write", "write_bytes"}
+"""What files are asked for."""
+NO_DISK = {"requeues.open", "self.read", "session.open", "spooled.lines.read"}
+"""What has such a name in the stages and is no file's."""
+DISK_EXEMPT = {
+    "append_part": "a part of Submitter.build, in a thread",
+    "Downloader.spooled": "takes files away when all is over; what is left goes with the process",
+    "SlotSession.publication": "what it opens is read by spool.off_loop, which has one",
+    "Submitter.upload": "takes a file away when all is over; what is left goes with the process",
+}
 
 Function = ast.AsyncFunctionDef
 
@@ -105,6 +118,23 @@ def holes(modules: Iterable[str], callers: str) -> list[str]:
     return sorted(each.name for each in called if each.name not in EXEMPT and not is_behind(each, known))
 
 
+def disk_holes(source: str) -> Iterator[str]:
+    """The functions of a stage that ask a file for something outside of any failpoint."""
+    module = ast.parse(source)
+    owners: list[tuple[str, ast.Module | ast.ClassDef]] = [("", module)]
+    owners += [(f"{each.name}.", each) for each in module.body if isinstance(each, ast.ClassDef)]
+    for owner, within in owners:
+        for node in within.body:
+            if not isinstance(node, ast.FunctionDef | Function):
+                continue
+            reads = [
+                each for each in ast.walk(node) if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load)
+            ]
+            asks = any(each.attr in DISK and ast.unparse(each) not in NO_DISK for each in reads)
+            if asks and not any(ast.unparse(each).startswith("failpoint(") for each in node.decorator_list):
+                yield owner + node.name
+
+
 def adapters() -> list[Path]:
     """Every module of the adapters."""
     return [path for package in ADAPTERS for path in sorted((SOURCE / package).glob("*.py"))]
@@ -115,10 +145,16 @@ def test_every_io_of_the_service_passes_a_failpoint() -> None:
     assert not holes((path.read_text() for path in adapters()), callers)
 
 
+def test_the_disk_is_used_behind_failpoints_but_where_it_is_said_why_not() -> None:
+    found = [each for path in STAGES for each in disk_holes(path.read_text())]
+    assert sorted(found) == sorted(DISK_EXEMPT)
+
+
 def test_a_failpoint_has_one_place_and_its_list_comes_from_the_code() -> None:
-    for path in adapters():
+    places = [*adapters(), *STAGES, SPOOL]
+    for path in places:
         import_module(".".join(("penstock", *path.relative_to(SOURCE).with_suffix("").parts)))
-    written = [name for path in adapters() for each in functions(path.read_text()) for name in each.failpoints]
+    written = [name for path in places for each in functions(path.read_text()) for name in each.failpoints]
     assert sorted(written) == sorted(NAMES)
 
 
