@@ -1,12 +1,11 @@
 """`python -m tests.chaos [--only NAME…] [--action …] [--times …]`: strike every failpoint in every way.
 
-Each run has a world of its own on one Kafka and one Postgres; two go on at a time. A complete sweep in which nothing
-went wrong writes docs/chaos.md.
+Each run has a world of its own on one Kafka and one Postgres; four go on at a time. A complete sweep, each of whose
+runs had a clean attempt in the end, writes docs/chaos.md, which tells of the other attempts.
 """
 
 import argparse
 import asyncio
-import json
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.telemetry.failpoint import NAMES
 from penstock.telemetry.log import configure_logging
+from tests.chaos.attempts import Attempt, clean, commit, note, read
 from tests.chaos.case import Action, Case
 from tests.chaos.page import PAGE, page, totals
 from tests.chaos.run import Ground, Outcome, run
@@ -27,8 +27,8 @@ from tests.support.bridge import migrate
 from tests.support.stack import fresh_database, running
 
 RUN_SECONDS = 300.0
-DONE = "outcomes.jsonl"
-"""In the folder: what every run came to."""
+ATTEMPTS = "attempts.jsonl"
+"""In the folder: what every attempt came to."""
 FIRST_LINES = 3
 
 
@@ -70,10 +70,12 @@ async def attempt(case: Case, ground: Ground, root: Path) -> Outcome | None:
     return outcome
 
 
-async def sweep(cases: Sequence[Case], options: argparse.Namespace) -> dict[Case, Outcome | None]:
-    """Every run that is not done yet, so many at a time."""
-    found: dict[Case, Outcome | None] = {**read_done(options.folder / DONE)}
-    waiting = [case for case in reversed(cases) if case not in found]
+async def sweep(cases: Sequence[Case], options: argparse.Namespace) -> list[Attempt]:
+    """Every run that has no clean attempt yet, so many at a time; returns all attempts there were."""
+    record, struck = options.folder / ATTEMPTS, commit()
+    attempts = [each for each in read(record) if each.case in cases]
+    done = clean(attempts)
+    waiting = [case for case in reversed(cases) if case not in done]
     async with running(EmbeddedKafka) as kafka, running(EmbeddedPostgres) as postgres, fresh_database(postgres) as dsn:
         await migrate(dsn, options.folder / "migrate.log")
         ground = Ground(kafka, postgres, dsn.rpartition("/")[2], options.patience)
@@ -81,24 +83,14 @@ async def sweep(cases: Sequence[Case], options: argparse.Namespace) -> dict[Case
         async def work() -> None:
             while waiting:
                 case = waiting.pop()
-                found[case] = await attempt(case, ground, options.folder)
-                with (options.folder / DONE).open("a") as done:
-                    done.write(json.dumps([case, found[case]]) + "\n")
+                made = Attempt(case, await attempt(case, ground, options.folder), struck)
+                attempts.append(made)
+                note(record, made)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(options.jobs):
                 group.create_task(work())
-    return {case: found[case] for case in cases}
-
-
-def read_done(path: Path) -> dict[Case, Outcome]:
-    """What runs came to before the sweep was interrupted; those that failed are made again."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {
-        Case(name, Action(action), times): Outcome(*outcome)
-        for (name, action, times), outcome in map(json.loads, lines)
-        if outcome
-    }
+    return attempts
 
 
 def parsed() -> argparse.Namespace:
@@ -125,15 +117,14 @@ def main() -> int:
     """Sweep; exit status 0 when nothing went wrong."""
     options = parsed()
     configure_logging("error")
-    found = asyncio.run(sweep(chosen(options), options))
-    clean = {case: outcome for case, outcome in found.items() if outcome is not None}
-    failed = [case for case in found if case not in clean]
-    tell(totals(clean))
-    if failed:
+    cases = chosen(options)
+    attempts = asyncio.run(sweep(cases, options))
+    tell(totals(attempts))
+    if failed := [case for case in cases if case not in clean(attempts)]:
         tell(f"{len(failed)} RUNS FAILED: {', '.join(each.label for each in failed)}")
         return 1
     if options.whole:
-        PAGE.write_text(page(clean))
+        PAGE.write_text(page(attempts))
     return 0
 
 

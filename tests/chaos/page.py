@@ -1,9 +1,11 @@
-"""docs/chaos.md, of a complete sweep in which nothing went wrong."""
+"""docs/chaos.md, of a complete sweep whose runs all had a clean attempt in the end."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from tests.chaos.attempts import Attempt, clean
 from tests.chaos.case import MEANINGS, Action, Case
 from tests.chaos.run import Outcome
 from tests.chaos.scenario import ONCE_ONLY, scenario_of
@@ -16,8 +18,8 @@ INTRODUCTION = """# Every failpoint, struck
 Every I/O of the service passes a failpoint; a test reads the source and fails when one does not. `make chaos` strikes
 each of them, in four ways, once and twice, on a real Kafka and a real Postgres with two or more replicas, and lets the
 independent checker judge each run: nothing lost, doubled, crossed or orphaned, and of each execution that was paid
-for in vain Postgres knows the cause. It writes this page when no run fails; a run in which the failpoint is not
-reached fails.
+for in vain Postgres knows the cause. It writes this page when each run had a clean attempt, and counts those that
+failed before it; a run in which the failpoint is not reached fails.
 """
 CONFIDENT = 3
 """Zero failures in n runs bound the rate of failures at 3/n, at 95 %."""
@@ -29,14 +31,31 @@ def spread(seconds: Iterable[float | None]) -> str:
     return f"{median(known):.1f} s, {max(known):.1f} s" if known else "-"
 
 
-def totals(found: Mapping[Case, Outcome]) -> str:
+def totals(attempts: Sequence[Attempt]) -> str:
     """All runs in a few words."""
-    return f"{len(found)} clean runs; {today()}, on {machine()}."
+    commits = ", ".join(f"`{each}`" for each in dict.fromkeys(each.commit for each in attempts))
+    return f"{len(clean(attempts))} clean runs; commit {commits}; {today()}, on {machine()}."
 
 
-def page(found: Mapping[Case, Outcome]) -> str:
+def page(attempts: Sequence[Attempt]) -> str:
     """The page."""
-    return "\n".join([INTRODUCTION, *ways(found), *figures(found), *table(found), "", totals(found), ""])
+    found = clean(attempts)
+    return "\n".join(
+        [INTRODUCTION, *ways(found), failures(attempts), *figures(found), *table(found), "", totals(attempts), ""]
+    )
+
+
+def failures(attempts: Sequence[Attempt]) -> str:
+    """How many attempts failed, and which were made again."""
+    failed = Counter(each.case.label for each in attempts if each.outcome is None)
+    if not failed:
+        return (
+            f"{len(attempts)} runs, 0 failures: at 95 % the rate of failures is below {CONFIDENT / len(attempts):.2%}."
+        )
+    again = ", ".join(
+        f"`{label}`" + (f" {count} times" if count > 1 else "") for label, count in sorted(failed.items())
+    )
+    return f"{len(attempts)} attempts, of which {failed.total()} failed and were made again: {again}."
 
 
 def ways(found: Mapping[Case, Outcome]) -> list[str]:
@@ -67,7 +86,6 @@ def figures(found: Mapping[Case, Outcome]) -> list[str]:
     causing = sum(bool(each.extra) for each in found.values())
     once = ", ".join(f"`{name}` ({action}: {why})" for (name, action), why in ONCE_ONLY.items())
     return [
-        f"{len(found)} runs, 0 failures: at 95 % the rate of failures is below {CONFIDENT / len(found):.2%}.",
         f"In {causing} runs {extra} requests were paid more than once; Postgres knows the cause of each ({counted}).",
         f"Twice is once at {once}.",
         "",
