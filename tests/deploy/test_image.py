@@ -83,7 +83,6 @@ async def test_a_request_goes_through_the_image_as_a_pod_runs_it(
     (files / "key").write_text("sk-from-a-file\n")
     environment = bridge.environment(
         http_port=port,
-        provider_creates_per_hour=100_000,  # windows are sealed twice a second here
         lanes_file="/etc/penstock/lanes/lanes.toml",
         provider_api_key_file="/etc/penstock/key",
         spool_folder="/var/spool/penstock",

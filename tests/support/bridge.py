@@ -44,6 +44,7 @@ FAST = {
     "lease_seconds": 2,
     "poller_interval_max_seconds": 1,
     "poller_interval_seconds": 0.2,
+    "provider_creates_per_hour": 10_000,
     "provider_timeout_seconds": 5,
     "publisher_slots": SLOTS,
     "publisher_transaction_timeout_seconds": 10,
