@@ -45,8 +45,11 @@ class Backup:
             await connection.close()
 
     async def take(self) -> None:
-        """Copy everything."""
-        await self.execute(f'CREATE DATABASE "{self.name}-old" TEMPLATE "{self.name}"')
+        """Copy everything; a pooler still holds connections, though nobody is behind them."""
+        await self.execute(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'",
+            f'CREATE DATABASE "{self.name}-old" TEMPLATE "{self.name}"',
+        )
 
     async def restore(self) -> None:
         """What came since is lost."""
