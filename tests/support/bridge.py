@@ -261,10 +261,7 @@ async def open_bridge(
     lanes_file.write_text(lanes)
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(fresh_database(postgres, template or "template1"))
-        pooled_dsn = ""
-        if os.environ.get("POOLED"):
-            await set_idle_limit(dsn)
-            pooled_dsn = await stack.enter_async_context(any_pooler(dsn, folder / "pooler"))
+        pooled_dsn = await stack.enter_async_context(pooled(dsn, folder))
         migrating = None if template else asyncio.create_task(migrate(dsn, folder / "migrate.log"))
         if migrating is not None:
             stack.callback(migrating.cancel)
@@ -278,11 +275,6 @@ async def open_bridge(
         other_requests = [await create("requests", partitions=partitions) for _ in range(more_requests)]
         other_results = [await create("results", partitions=partitions) for _ in range(more_results)]
         ledger = await create("ledger", partitions=SLOTS, configs={"cleanup.policy": "compact"})
-        producer = AIOKafkaProducer(
-            bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True, max_request_size=4 << 20, linger_ms=5
-        )
-        await producer.start()
-        stack.push_async_callback(producer.stop)
         outputs = {results: counts[results], dead_letters: counts[dead_letters]}
         outputs |= dict.fromkeys(other_results, partitions)
         bridge = Bridge(
@@ -294,7 +286,7 @@ async def open_bridge(
             ledger=ledger,
             dsn=dsn,
             simulator=await stack.enter_async_context(Simulator(folder / "simulator", **(simulator or {}))),
-            producer=producer,
+            producer=await stack.enter_async_context(opened_producer(kafka)),
             reader=await stack.enter_async_context(reader(kafka.bootstrap_servers, outputs, folder / "seen.jsonl")),
             lanes=lanes_file,
             pooled_dsn=pooled_dsn,
@@ -306,6 +298,30 @@ async def open_bridge(
         if migrating is not None:
             await migrating
         yield bridge
+
+
+@asynccontextmanager
+async def pooled(dsn: str, folder: Path) -> AsyncIterator[str]:
+    """Where a database is reached through a pooler, when services shall use one; else nothing."""
+    if not os.environ.get("POOLED"):
+        yield ""
+        return
+    await set_idle_limit(dsn)
+    async with any_pooler(dsn, folder / "pooler") as pooled_dsn:
+        yield pooled_dsn
+
+
+@asynccontextmanager
+async def opened_producer(kafka: EmbeddedKafka) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer of requests."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True, max_request_size=4 << 20, linger_ms=5
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def migrate(dsn: str, log: Path) -> None:
