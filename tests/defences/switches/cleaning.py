@@ -61,7 +61,7 @@ def rows_after_listing(patch: Patch) -> None:
 @defence("P5")
 def file_grace(patch: Patch) -> None:
     """Provider files go as soon as a batch is published."""
-    reword(patch, "files_due", ("published_at < statement_timestamp() - make_interval(secs => $1)", "$1::float >= 0"))
+    reword(patch, "files_due", ("b.published_at < statement_timestamp() - make_interval(secs => $2)", "$2::float >= 0"))
 
 
 @defence("P8")

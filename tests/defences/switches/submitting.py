@@ -151,7 +151,7 @@ def refused_attempt(patch: Patch) -> None:
 @defence("B5")
 def halted_lane_tokens(patch: Patch) -> None:
     """A halted lane keeps the tokens of what it has sealed."""
-    reword(patch, "release_lane", ("b.state = 'sealed'", "false"))
+    reword(patch, "release_held", ("b.state = 'sealed'", "false"))
 
 
 @defence("B5")

@@ -144,7 +144,11 @@ def watched_to_its_end(patch: Patch) -> None:
 @defence("W4")
 def null_files(patch: Patch) -> None:
     """What is missing once counts as missing for good."""
-    patch.setattr(Collector, "proven", lambda *_: True)
+
+    async def gone(*_: object) -> bool:
+        return True
+
+    patch.setattr(Downloader, "is_gone", gone)
 
 
 @defence("W5")
