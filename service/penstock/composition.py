@@ -277,6 +277,7 @@ class Composition:
             account,
             PollerStore(self.database),
             self.clients.of(account),
+            self.acquaintance,
             self.keeper,
             self.lane_label,
             hints=hints,

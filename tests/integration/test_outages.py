@@ -96,6 +96,7 @@ async def test_the_provider_goes_and_comes_back(talk: Conversation) -> None:
 async def test_postgres_goes_and_comes_back_and_the_group_does_not_notice(
     talk: Conversation, postgres: EmbeddedPostgres
 ) -> None:
+    await talk.service.reached("penstock_partitions_assigned", 1)  # it is ready before it has joined
     before = await members(talk.bridge), await talk.service.metric("penstock_rebalances_total")
     async with Run(talk, "postgres") as run:
         await postgres.kill()

@@ -43,7 +43,8 @@ def poller(account: Account, *, hints: bool = False) -> Poller:
     keeper = LeaseKeeper(drain, LeaseStore(account.pool, uuid.uuid4(), 60.0))
     settings = PollerSettings(stuck_grace_seconds=0, cancel_grace_seconds=1)
     store = PollerStore(account.pool)
-    return Poller(drain, settings, ACCOUNT, store, account.client, keeper, lambda _: "other", hints=hints)
+    acquaintance = Acquaintance(AccountStore(account.pool), ProviderClients({ACCOUNT: account.client}))
+    return Poller(drain, settings, ACCOUNT, store, account.client, acquaintance, keeper, lambda _: "other", hints=hints)
 
 
 def downloader_of(account: Account, folder: Path) -> Downloader:

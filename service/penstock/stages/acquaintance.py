@@ -26,15 +26,19 @@ class Acquaintance:
         self.clients = clients
         self.known: dict[str, int] = {}
 
-    async def knows(self, account: str) -> bool:
+    async def knows(self, account: str, *, afresh: bool = False) -> bool:
         """Whether the account's key knows any of our batches, or there is none that it would have to know.
+
+        Args:
+            account: the account.
+            afresh: ask, although the key was known before.
 
         Raises:
             ProviderError: the provider does not say.
         """
         client = self.clients.of(account)
         key = client.keys
-        if self.known.get(account) == key:
+        if self.known.get(account) == key and not afresh:
             return True
         needed, kept = await self.store.made_there(account, SAMPLE)
         for provider_batch_id in [*needed, *kept] if needed else []:
@@ -45,6 +49,7 @@ class Acquaintance:
             break
         else:
             if needed:
+                self.known.pop(account, None)
                 client.renew()  # no 401 comes that would have a mended key read
                 log.warning("key.strange", account=account, batches=len(needed))
                 return False

@@ -14,7 +14,7 @@ from penstock.core.price import bill
 from penstock.postgres.poller_store import PollerStore, Sighting, Watched
 from penstock.provider.client import ProviderClient
 from penstock.settings import PollerSettings
-from penstock.stages.acquaintance import GRACE_SECONDS
+from penstock.stages.acquaintance import GRACE_SECONDS, Acquaintance
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
@@ -45,6 +45,7 @@ class Poller(Stage):
         account: str,
         store: PollerStore,
         client: ProviderClient,
+        acquaintance: Acquaintance,
         keeper: LeaseKeeper,
         lane_label: Callable[[LaneKey], str],
         *,
@@ -55,6 +56,7 @@ class Poller(Stage):
         self.account = account
         self.store = store
         self.client = client
+        self.acquaintance = acquaintance
         self.keeper = keeper
         self.lane_label = lane_label
         self.hints = hints
@@ -107,11 +109,12 @@ class Poller(Stage):
                 "account.denied", account=self.account, error=str(error), mend="check the key's file"
             )
             return self.settings.interval_max_seconds
-        # One round can miss them all by chance: a stale list, and a batch that is not found yet.
-        lost, self.saw_none = not seen and self.saw_none, not seen
-        self.show_halted(halted=lost)
+        # Rounds can miss them all by chance: a stale list, and a batch that is not found yet. Others may be known.
+        twice, self.saw_none = not seen and self.saw_none, not seen
         if not seen:
             self.client.renew()  # no 401 comes that would have a mended key read
+        lost = twice and not await self.acquaintance.knows(self.account, afresh=True)
+        self.show_halted(halted=lost)
         if lost:
             log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
         await self.record(lease, watched, seen)

@@ -18,7 +18,7 @@ from penstock.postgres.poller_store import PollerStore, Sighting, Watched
 from penstock.provider.client import ProviderClient
 from penstock.settings import PollerSettings
 from penstock.stages import poller as module
-from penstock.stages.acquaintance import GRACE_SECONDS
+from penstock.stages.acquaintance import GRACE_SECONDS, Acquaintance
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.poller import Poller
 
@@ -91,9 +91,20 @@ class FakeKeeper:
         return None if self.elsewhere else Lease(name, 1, 60.0, float("inf"), time.monotonic())
 
 
-def poller_of(*batches: Watched) -> tuple[Poller, FakeStore, FakeClient]:
+class FakeAcquaintance:
+    """An account that knows other batches of ours, or none."""
+
+    def __init__(self, *, known: bool) -> None:
+        self.known = known
+
+    async def knows(self, account: str, *, afresh: bool = False) -> bool:
+        return self.known
+
+
+def poller_of(*batches: Watched, known: bool = False) -> tuple[Poller, FakeStore, FakeClient]:
     store, client, keeper = FakeStore(batches), FakeClient(), cast("LeaseKeeper", cast("Any", FakeKeeper()))
-    return Poller(asyncio.Event(), PollerSettings(), "account", store, client, keeper, str), store, client
+    acquaintance = cast("Acquaintance", cast("Any", FakeAcquaintance(known=known)))
+    return Poller(asyncio.Event(), PollerSettings(), "account", store, client, acquaintance, keeper, str), store, client
 
 
 async def test_stragglers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +156,14 @@ async def test_an_account_is_not_halted_by_one_round_that_saw_nothing() -> None:
     assert not halted()
     await poller.round()
     assert halted() == 1
+
+
+async def test_an_account_that_knows_others_of_our_batches_is_not_halted() -> None:
+    """Those that are watched can be missed by chance, more than once."""
+    poller, _, _ = poller_of(watched("missing-1"), known=True)
+    for _ in range(3):
+        await poller.round()
+    assert not poller.halted
 
 
 async def test_who_watches_an_account_no_more_says_no_longer_that_it_is_halted() -> None:
