@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 1.0
 STALE_SECONDS = 2.0
 SETTINGS: dict[str, Any] = {
     "intake_linger_seconds": 0.2,
-    "poller_cancel_grace_seconds": 0.5,
+    "poller_cancel_grace_seconds": 5,
     "poller_stuck_grace_seconds": 0,
     "provider_timeout_seconds": TIMEOUT_SECONDS,
     "publisher_file_gone_seconds": 1,
