@@ -266,17 +266,13 @@ async def open_bridge(
         if migrating is not None:
             stack.callback(migrating.cancel)
         create = await stack.enter_async_context(topic_factory(kafka))
-        counts = {
-            await create("requests", partitions=partitions): partitions,
-            await create("results", partitions=partitions, configs=result_configs): partitions,
-            await create("dead-letters"): 1,
-        }
-        requests, results, dead_letters = counts
+        requests = await create("requests", partitions=partitions)
+        results = await create("results", partitions=partitions, configs=result_configs)
+        dead_letters = await create("dead-letters")
         other_requests = [await create("requests", partitions=partitions) for _ in range(more_requests)]
         other_results = [await create("results", partitions=partitions) for _ in range(more_results)]
         ledger = await create("ledger", partitions=SLOTS, configs={"cleanup.policy": "compact"})
-        outputs = {results: counts[results], dead_letters: counts[dead_letters]}
-        outputs |= dict.fromkeys(other_results, partitions)
+        outputs = {results: partitions, dead_letters: 1, **dict.fromkeys(other_results, partitions)}
         bridge = Bridge(
             folder=folder,
             kafka=kafka,
