@@ -65,8 +65,8 @@ def take_in(message: Fuzzed) -> tuple[Manifest, bytes, bool]:
     """What intake stores of a message: its manifest, its line, and whether it is a request."""
     gathered = Gathering(NARROW if message.narrow else WIDE, 0.0)
     gathered.sort(SOURCE, [Record(message.value, message.headers)])
-    (kind,) = gathered.groups
-    ((lane_id, chunk),) = gathered.pack(({} if message.crowded else {kind.lane: LANE}) | {DEAD_LETTERS: DEAD})
+    (lane,) = gathered.lanes()
+    ((lane_id, chunk),) = gathered.pack(({} if message.crowded else {lane: LANE}) | {DEAD_LETTERS: DEAD})
     manifest = decode_manifest(chunk.manifest)
     (line,) = read_lines(chunk.lines, manifest)
     return manifest, line, lane_id == LANE
@@ -104,15 +104,17 @@ def outcome(message: Fuzzed) -> str:
 
 
 def verdict(message: Fuzzed, members: dict[str, Any]) -> str:
-    """What is to become of a request, whose parts are as they should be: its size, its lane and its headers decide."""
+    """What is to become of a request, whose parts are as they should be: its size, its headers and its lane decide."""
     size_bytes = body_bytes((message.value or b"").decode())
     if size_bytes > (NARROW_BODY_BYTES if message.narrow else BODY_BYTES):
         return "body_too_large"
+    if fault := fault_of(message.headers):
+        return fault
     if message.narrow and members["body"]["model"] not in NARROW_MODELS:
         return "model_not_allowed"
     if inputs_of(members) > (NARROW_INPUTS if message.narrow else INPUTS):
         return "too_many_inputs"
-    return fault_of(message.headers) or ("lane_limit" if message.crowded else ACCEPTED)
+    return "lane_limit" if message.crowded else ACCEPTED
 
 
 def fault_of(headers: Headers) -> str | None:

@@ -42,7 +42,7 @@ async def take_in(pool: Database, start: int, *models: str) -> dict[str, int]:
     gathering = Gathering(Rules(ACCOUNT, LANES, RequestLimits(), "results", "dead", frozenset({"results"})), 0.0)
     records = [request(model, start + number) for number, model in enumerate(models)]
     gathering.sort(Source(CLUSTER, TOPIC, TOPIC_ID), records)
-    keys = list({kind.lane for kind in gathering.groups})
+    keys = gathering.lanes()
     lane_ids = await intake.open_lanes(keys, LANES.lanes_max)
     if len(lane_ids) < len(keys):
         lane_ids |= await intake.open_lanes([DEAD_LETTERS], LANES.lanes_max)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from penstock.core.gathering import HEADERS_MAX
 from penstock.core.lane import EMBEDDINGS
 from penstock.core.reasons import REASONS
 from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.core.wishes import HEADERS_MAX
 
 URL = "/v1/responses"
 BODY_BYTES_MAX = 2000

@@ -15,11 +15,11 @@ from pydantic.fields import FieldInfo
 
 from penstock.accounts import KEYS, SHARED, WEBHOOK
 from penstock.core.account import MATCHED, AccountRule
-from penstock.core.gathering import HEADERS_MAX
 from penstock.core.lane import CEILINGS, ENDPOINTS, LanePolicy, Lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
 from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.core.wishes import HEADERS_MAX
 from penstock.settings import IntakeSettings, ProviderSettings, Settings, variable
 from penstock.telemetry import metrics
 from penstock.telemetry.bulk_histogram import BulkHistogram

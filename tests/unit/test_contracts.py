@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from penstock.core.decision import FINAL, FORMAT, Decision, Outcome, read_line
 from penstock.core.errors import RejectedMessage
-from penstock.core.gathering import HEADERS_MAX, Gathering, wire_lines
+from penstock.core.gathering import Gathering, wire_lines
 from penstock.core.identity import new_id
 from penstock.core.lane import ENDPOINTS, LanePolicy
 from penstock.core.publication import Publication, Record, shared_headers
@@ -23,6 +23,7 @@ from penstock.core.redrive import ORIGIN_HEADER
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, MODEL_LENGTH_MAX, RequestLimits, parse_request
 from penstock.core.result import DEADLINE_HEADER, PASSED_HEADERS, PRIORITY_HEADER, RESULT_TOPIC_HEADER
 from penstock.core.window import Part
+from penstock.core.wishes import HEADERS_MAX
 from penstock.settings import KafkaSettings
 from tests.fuzz.judge import SOURCE, WIDE
 from tests.fuzz.judge import Record as Message

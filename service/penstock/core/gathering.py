@@ -1,6 +1,5 @@
 """A gathering of polls: messages validated, grouped by lane, and packed into chunks."""
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,21 +11,10 @@ from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
 from penstock.core.reasons import rejected
 from penstock.core.request import Request, RequestLimits, parse_request
-from penstock.core.result import (
-    DEADLINE_HEADER,
-    HEADERS_BYTES_MAX,
-    PRIORITY_HEADER,
-    RESULT_TOPIC_HEADER,
-    TENANT_HEADER,
-    passed,
-)
+from penstock.core.result import passed
 from penstock.core.token import estimate
-from penstock.core.turn import SHARE_REQUESTS, USUAL, Priority, Turn, read_priority, share_of
-
-CACHE_MAX = 10_000
-SECONDS = re.compile(rb"(?=[0.]*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?")
-"""A number of seconds above 0, as docs/contracts has it."""
-HEADERS_MAX = 100
+from penstock.core.turn import SHARE_REQUESTS, USUAL, Priority, Turn, share_of
+from penstock.core.wishes import NO_WISHES, Wishes, read_wishes
 
 
 class Message(Protocol):
@@ -67,6 +55,13 @@ class Group(NamedTuple):
     messages: list[Message]
 
 
+class Place(NamedTuple):
+    """A group, and the policy of its lane."""
+
+    group: Group
+    policy: LanePolicy
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What intake validates against."""
@@ -90,79 +85,55 @@ class Gathering:
     groups: dict[Kind, Group] = field(default_factory=dict)
     rejected: dict[tuple[str, str], int] = field(default_factory=dict)
     """Count by (topic, code)."""
-    known: dict[tuple[str, ...], tuple[LaneKey, LanePolicy]] = field(default_factory=dict)
 
     def sort(self, source: Source, messages: Iterable[Message]) -> None:
         """Take messages of one topic in; CPU work of about 5 µs each: call it off the loop."""
+        rules = self.rules
+        places: dict[tuple[str, str, str, Priority], Place] = {}
         for message in messages:
             try:
-                request = parse_request(message.value, self.rules.limits)
-                tenant = tenant_of(message.headers)
-                lane, policy = self.lane_of(request, source.topic, tenant)
+                request = parse_request(message.value, rules.limits)
+                wishes = read_wishes(message.headers, rules.result_topics) if message.headers else NO_WISHES
+                kind = request.url, request.model, wishes.tenant, wishes.priority
+                if (found := places.get(kind)) is None:
+                    found = places[kind] = self.place(source, request, wishes)
+                group, policy = found
                 if request.inputs > policy.inputs_max:
                     raise rejected("too_many_inputs", limit=policy.inputs_max)
-                deadline, topic, priority = self.wishes(message.headers, policy)
             except RejectedMessage as rejection:
                 self.reject(source, message, rejection)
                 continue
-            group = self.group(Kind(lane, source, Turn(priority, share_of(tenant) if tenant else 0)))
             manifest = group.manifest
             manifest.custom_ids.append(request.custom_id)
-            manifest.headers.append(passed(message.headers))
-            manifest.deadlines.append(deadline)
-            manifest.result_topics.append(topic)
+            manifest.headers.append(passed(message.headers) if message.headers else [])
+            manifest.deadlines.append(self.now + min(policy.deadline_seconds, wishes.seconds))
+            manifest.result_topics.append(wishes.result_topic or policy.result_topic or rules.result_topic)
             manifest.tokens.append(estimate(len(request.body)))
             manifest.inputs.append(request.inputs)
-            place(manifest, message)
+            note_origin(manifest, message)
             group.bodies.append(request.body)
             group.messages.append(message)
 
-    def lane_of(self, request: Request, topic: str, tenant: str) -> tuple[LaneKey, LanePolicy]:
-        """The request's lane and its policy.
+    def place(self, source: Source, request: Request, wishes: Wishes) -> Place:
+        """Where requests like this one belong.
 
         Raises:
             RejectedMessage: the model is not among those allowed.
         """
         lanes = self.rules.lanes
-        place = (request.url, request.model, topic, tenant) if lanes.accounts else (request.url, request.model)
-        found = self.known.get(place)
-        if found is None:
-            if lanes.models is not None and request.model not in lanes.models:
-                raise rejected("model_not_allowed")
-            account = lanes.account(topic, tenant, request.url, request.model) or self.rules.account
-            bare = LaneKey(account, request.url, request.model, "")
-            policy = lanes.policy(bare)
-            found = bare._replace(completion_window=policy.completion_window), policy
-            if len(self.known) >= CACHE_MAX:
-                self.known.clear()
-            self.known[place] = found
-        return found
-
-    def wishes(self, headers: Headers, policy: LanePolicy) -> tuple[float, str, Priority]:
-        """The request's deadline (Unix seconds), result topic and priority, from its headers and its lane.
-
-        Raises:
-            RejectedMessage: a header asks for what is not allowed.
-        """
-        seconds, topic = policy.deadline_seconds, policy.result_topic or self.rules.result_topic
-        priority = Priority.NORMAL
-        if headers:
-            check_headers(headers)
-        for name, value in headers:
-            if name == DEADLINE_HEADER:
-                seconds = min(seconds, read_seconds(value))
-            elif name == RESULT_TOPIC_HEADER:
-                topic = decoded(value)
-                if topic not in self.rules.result_topics:
-                    raise rejected("result_topic_not_allowed")
-            elif name == PRIORITY_HEADER:
-                priority = read_priority(value)
-        return self.now + seconds, topic, priority
+        if lanes.models is not None and request.model not in lanes.models:
+            raise rejected("model_not_allowed")
+        account = lanes.account(source.topic, wishes.tenant, request.url, request.model) or self.rules.account
+        bare = LaneKey(account, request.url, request.model, "")
+        policy = lanes.policy(bare)
+        lane = bare._replace(completion_window=policy.completion_window)
+        share = share_of(wishes.tenant) if wishes.tenant else 0
+        return Place(self.group(Kind(lane, source, Turn(wishes.priority, share))), policy)
 
     def reject(self, source: Source, message: Message, rejection: RejectedMessage) -> None:
         """Keep a message that cannot be a request, with its original bytes, for the dead-letter topic."""
         group = self.group(Kind(DEAD_LETTERS, source))
-        place(group.manifest, message)
+        note_origin(group.manifest, message)
         group.manifest.custom_ids.append("")
         group.manifest.headers.append(list(message.headers))
         group.manifest.deadlines.append(self.now + self.rules.lanes.defaults.deadline_seconds)
@@ -184,6 +155,10 @@ class Gathering:
             manifest = Manifest.empty(source.cluster_id, source.topic, source.topic_id)
             group = self.groups[kind] = Group(manifest, [], [])
         return group
+
+    def lanes(self) -> list[LaneKey]:
+        """The lanes that must be open for what is gathered."""
+        return list({kind.lane for kind, group in self.groups.items() if group.bodies})
 
     def pack(self, lane_ids: Mapping[LaneKey, int]) -> list[tuple[int, NewChunk]]:
         """The gathering's chunks, by lane id; CPU work: call it off the loop.
@@ -228,44 +203,12 @@ def mixed(groups: Sequence[Group]) -> Group:
     return mixture
 
 
-def tenant_of(headers: Headers) -> str:
-    """Whom a request is for; empty when it does not say. The last header of the name counts."""
-    return next((decoded(value) for name, value in reversed(headers) if name == TENANT_HEADER), "")
-
-
-def place(manifest: Manifest, message: Message) -> None:
+def note_origin(manifest: Manifest, message: Message) -> None:
     """Where a message came from."""
     manifest.partitions.append(message.partition)
     manifest.offsets.append(message.offset)
     manifest.keys.append(message.key)
     manifest.received.append(message.timestamp / 1000)
-
-
-def decoded(value: bytes | None) -> str:
-    """A header's value as text."""
-    return (value or b"").decode(errors="replace")
-
-
-def read_seconds(value: bytes | None) -> float:
-    """A number of seconds from a header.
-
-    Raises:
-        RejectedMessage: it is none.
-    """
-    if value is None or SECONDS.fullmatch(value) is None:
-        raise rejected("invalid_deadline")
-    return float(value)
-
-
-def check_headers(headers: Headers) -> None:
-    """Bound what is stored, and comes back, beside a request.
-
-    Raises:
-        RejectedMessage: there are too many, or they are too large.
-    """
-    size_bytes = sum(len(name) + len(value or b"") for name, value in headers)
-    if len(headers) > HEADERS_MAX or size_bytes > HEADERS_BYTES_MAX:
-        raise rejected("headers_too_large", count=HEADERS_MAX, limit=HEADERS_BYTES_MAX)
 
 
 def pack_group(kind: Kind, group: Group) -> NewChunk:

@@ -70,7 +70,7 @@ def parse_request(value: bytes | None, limits: RequestLimits) -> Request:
         raise rejected("empty_value")
     try:
         envelope = ENVELOPE.decode(value)
-        members = from_json(value, allow_inf_nan=False, cache_mode="none", catch_duplicate_keys=True)
+        members = from_json(value, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         envelope, members = read_slowly(value)
     return checked(envelope, members, limits)

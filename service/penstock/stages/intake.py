@@ -239,7 +239,7 @@ class Intake(Stage):
         for source, messages in by_source.items():
             await asyncio.to_thread(gathering.sort, source, messages)
         by_source.clear()
-        keys = list({kind.lane for kind in gathering.groups})
+        keys = gathering.lanes()
         lane_ids = await self.store.open_lanes(keys, self.rules.lanes.lanes_max)
         if len(lane_ids) < len(keys):
             lane_ids |= await self.store.open_lanes([DEAD_LETTERS], self.rules.lanes.lanes_max)
