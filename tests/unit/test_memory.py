@@ -34,3 +34,31 @@ def left_mib(asked: str) -> int:
 def test_large_buffers_are_given_back_whatever_small_ones_lie_between() -> None:
     assert left_mib("asked") < FEW_MIB
     assert left_mib("not asked") > FREED_MIB - FEW_MIB
+
+
+CYCLES = """
+import gc, sys, time
+import penstock.cli.run
+from penstock.memory import look_for_cycles_rarely
+
+if sys.argv[1] == "asked":
+    look_for_cycles_rarely()
+searches = []
+gc.callbacks.append(lambda phase, _: searches.append(phase))
+kept = [[number] for number in range(50_000)]
+print(len(gc.get_objects()) - len(kept), len(searches) // 2)
+"""
+
+
+def test_what_is_loaded_is_left_out_of_the_rare_searches_for_cycles() -> None:
+    def searched(asked: str) -> list[int]:
+        command = [sys.executable, "-c", CYCLES, asked]
+        printed = subprocess.run(command, check=True, capture_output=True, env={"PYTHONPATH": str(SERVICE)}).stdout
+        return [int(each) for each in printed.split()]
+
+    objects, searches = searched("not asked")
+    assert objects > 50_000
+    assert searches > 20
+    objects, searches = searched("asked")
+    assert objects < 5_000
+    assert searches <= 3

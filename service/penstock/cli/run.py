@@ -8,7 +8,7 @@ import uvloop
 
 from penstock.app import STAGES, Service, parse_stages
 from penstock.cli.outcome import reported
-from penstock.memory import give_back_large_buffers
+from penstock.memory import give_back_large_buffers, look_for_cycles_rarely
 from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrate as apply_migrations
 from penstock.settings import load_settings
@@ -32,6 +32,7 @@ def run(
         settings = load_settings()
         configure_logging(settings.log.level, console=settings.log.format == "console")
         give_back_large_buffers()
+        look_for_cycles_rarely()
         uvloop.run(Service(settings, parse_stages(stages)).run())
 
 
