@@ -180,6 +180,7 @@ SCENARIOS = {
             refusal("limited", 4, code="token_limit_exceeded", message=LIMIT),
         ],
         nudges=[NOTHING_WAITS],
+        alone=True,
     ),
     "doubtful": Scenario(
         dead=0,
