@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
-from aiokafka.partitioner import DefaultPartitioner
+from murmurhash2 import murmurhash2
 
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options, read_password_anew
@@ -18,7 +18,8 @@ BATCH_BYTES = 128 * 1024
 LINGER_MS = 5
 TOPIC_SECONDS = 5.0
 """A topic that the brokers do not know by then holds up its slot no longer."""
-PARTITIONER = DefaultPartitioner()
+KEY_SEED = 0x9747B28C
+"""Of the hash by which Kafka's own clients choose a key's partition."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 Outgoing = tuple[str, bytes | None, bytes | None, Headers, str | None]
@@ -175,5 +176,4 @@ def partition_of(key: bytes | None, partitions: Sequence[int], fallback: int) ->
     """The partition of a key, as Kafka's own clients choose it; a record without a key goes to the fallback."""
     if key is None:
         return partitions[fallback % len(partitions)]
-    chosen: int = PARTITIONER(key, list(partitions), list(partitions))
-    return chosen
+    return partitions[(murmurhash2(key, KEY_SEED) & 0x7FFFFFFF) % len(partitions)]
