@@ -156,19 +156,19 @@ def another_try(world: World, batch: Batch, decided: Decision) -> None:
     policy = batch.lane.policy
     backoff = retry.Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
     requeues = requeue.Requeues()
+    packed = []
     start = 0
     for part in batch.parts:
         chunk = world.chunks[part.chunk_id]
-        for index in range(part.requests):
-            outcome = decided.outcomes[start + index]
-            if outcome not in (Outcome.RETRY, Outcome.RESEND):
-                continue
-            attempt = chunk.attempt + (outcome == Outcome.RETRY)
-            collected = requeues.of(chunk.manifest, attempt, chunk.tries + 1, chunk.turn)
-            collected.add(chunk.manifest, chunk.lines, part.first + index)
+        again = [
+            (index, chunk.attempt + (outcome == Outcome.RETRY))
+            for index, outcome in enumerate(decided.outcomes[start : start + part.requests], part.first)
+            if outcome in (Outcome.RETRY, Outcome.RESEND)
+        ]
+        packed += requeues.take(chunk.manifest, chunk.lines, again, chunk.tries + 1, chunk.turn)
         start += part.requests
-    for collected in requeues.open.values():
-        world.store(batch.lane, collected.pack(), backoff.delay_seconds(collected.tries, world.chance.random()))
+    for each in packed + requeues.rest():
+        world.store(batch.lane, each, backoff.delay_seconds(each.tries, world.chance.random()))
 
 
 def refused(world: World, batch: Batch) -> Verdict | None:

@@ -124,24 +124,22 @@ class Collector:
         parts = zip(batch.parts, batch.attempts, batch.tries, batch.turns, strict=True)
         for part, attempt, tries, turn in parts:
             outcomes = decision.outcomes[start : start + part.requests]
-            again = [index for index, outcome in enumerate(outcomes) if outcome in (Outcome.RETRY, Outcome.RESEND)]
+            again = [
+                (index, attempt + (outcome == Outcome.RETRY))
+                for index, outcome in enumerate(outcomes, part.first)
+                if outcome in (Outcome.RETRY, Outcome.RESEND)
+            ]
             start += part.requests
             if not again:
                 continue
             manifest = await read_manifest(connection, part.chunk_id)
             payload = await read_payload(connection, part.chunk_id)
             lines = await asyncio.to_thread(read_lines, payload, manifest)
-            for index in again:
-                failed = outcomes[index] == Outcome.RETRY
-                requeue = requeues.of(manifest, attempt + failed, tries + 1, turn)
-                if requeue.add(manifest, lines, part.first + index):
-                    yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
-            for requeue in requeues.over():
-                yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
+            for chunk in await asyncio.to_thread(requeues.take, manifest, lines, again, tries + 1, turn):
+                yield chunk, retry_delay(backoff, chunk.tries)
             lease.touch()
-        for requeue in requeues.open.values():
-            if requeue.lines:
-                yield await asyncio.to_thread(requeue.pack), retry_delay(backoff, requeue.tries)
+        for chunk in await asyncio.to_thread(requeues.rest):
+            yield chunk, retry_delay(backoff, chunk.tries)
 
     async def revise(
         self,

@@ -81,3 +81,14 @@ def test_all_that_is_collected_together_is_bounded_and_the_largest_is_packed_fir
     assert [each.tries for each in requeues.over()] == [2]
     assert requeues.over()[0].pack().size.requests == 3
     assert requeues.over() == []
+
+
+def test_all_that_is_taken_is_packed_once_by_its_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requeue, "CHUNK_REQUESTS", 2)
+    manifest, lines = stored()
+    requeues = Requeues()
+    (full,) = requeues.take(manifest, lines, [(0, 0), (1, 1), (2, 0)], 3, TURN)
+    assert (full.attempt, full.tries, unpacked(full)[0].custom_ids) == (0, 3, ["id-0", "id-2"])
+    (left,) = requeues.rest()
+    assert (left.attempt, left.tries, unpacked(left)[0].custom_ids) == (1, 3, ["id-1"])
+    assert requeues.rest() == []
