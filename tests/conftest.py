@@ -1,11 +1,13 @@
 """One Kafka and one Postgres for the whole session, started when the first test asks for them."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from penstock.embedded import server as embedded
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from tests.support.bridge import Bridge, open_bridge
@@ -13,6 +15,10 @@ from tests.support.stack import TopicFactory, fresh_database, running, topic_fac
 
 settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("penstock")  # how long an example takes says nothing on a machine that runs other tests too
+
+# Between the choice of a port and its use nobody holds it: each of the processes that run tests has ports of its own.
+NUMBER, PROCESSES = (os.environ.get(f"PYTEST_XDIST_WORKER{each}", "") for each in ("", "_COUNT"))
+embedded.PORTS = embedded.PORTS[int(NUMBER.removeprefix("gw") or 0) :: int(PROCESSES or 1)]
 
 pytest_plugins = ["tests.defences.plugin", "tests.outcomes.plugin"]
 

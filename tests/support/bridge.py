@@ -32,9 +32,11 @@ ROOT = Path(__file__).parents[2]
 API_KEY = "sk-canary-8e21b7"
 LANES = "[defaults]\nage_max_seconds = 0.5\nretry_min_seconds = 0.2\n"
 SLOTS = 4
-WAIT_SECONDS = 30.0
-MIGRATE_SECONDS = 30.0
+WAIT_SECONDS = 60.0
+MIGRATE_SECONDS = 60.0
 CHECK_SECONDS = 300.0
+PRODUCE_BYTES = 512 * 1024
+"""What is produced to a partition in one go arrives in one piece, up to so much."""
 
 FAST = {
     "drain_seconds": 10,
@@ -311,7 +313,11 @@ async def pooled(dsn: str, folder: Path) -> AsyncIterator[str]:
 async def opened_producer(kafka: EmbeddedKafka) -> AsyncIterator[AIOKafkaProducer]:
     """A producer of requests."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True, max_request_size=4 << 20, linger_ms=5
+        bootstrap_servers=kafka.bootstrap_servers,
+        enable_idempotence=True,
+        max_request_size=4 << 20,
+        max_batch_size=PRODUCE_BYTES,
+        linger_ms=5,
     )
     await producer.start()
     try:

@@ -54,14 +54,17 @@ class Conversation:
         Raises:
             NeverCame: they have not come; the message is the service's log.
         """
+        received = self.bridge.reader.received[self.bridge.result_topic]
         found: dict[str, Received] = {}
+        read = 0
         try:
             async with asyncio.timeout(timeout_seconds):
                 while not found.keys() >= set(custom_ids):
                     await asyncio.sleep(POLL_SECONDS)
                     if hurry:
                         await self.bridge.sql(HURRY)
-                    found = {each.custom_id: each for each in self.bridge.reader.received[self.bridge.result_topic]}
+                    found |= {each.custom_id: each for each in received[read:]}
+                    read = len(received)
         except TimeoutError:
             missing = sorted(set(custom_ids) - found.keys())
             said = f"{missing[:10]}:\n{self.service.text()[-8000:]}"

@@ -13,7 +13,7 @@ from tests.support.request import chat
 from tests.support.stack import admin_client
 from tests.support.waiting import NeverCame
 
-PATIENCE_SECONDS = 25.0
+PATIENCE_SECONDS = 45.0
 """What has not come by now will not come; only a run in which something is wrong waits so long."""
 POLL_SECONDS = 0.05
 REST = "seal,submit,poll,collect,publish,janitor"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SECRET = "whsec_c2VjcmV0"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 
 
 class Webhook(NamedTuple):

@@ -21,10 +21,10 @@ from tests.support.forked import Forked
 from tests.support.simulator import SERVICE
 from tests.support.waiting import NeverCame
 
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 POLL_SECONDS = 0.02
-HTTP_SECONDS = 5.0
+HTTP_SECONDS = 20.0
 
 
 class Service:

@@ -14,9 +14,10 @@ from openai import AsyncOpenAI
 from openai.types import Batch
 
 SERVICE = Path(__file__).parents[2] / "service"
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
-REACH_SECONDS = 20.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+REACH_SECONDS = 60.0
+CONTROL_SECONDS = 30.0
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 
 
@@ -134,7 +135,7 @@ class Simulator:
     def call(self, method: str, path: str, body: bytes | None = None) -> Any:
         """Call the control endpoint, blocking."""
         request = urllib.request.Request(self.url + path, data=body, method=method)
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=CONTROL_SECONDS) as response:
             return json.load(response)
 
     def journal(self) -> list[dict[str, Any]]:
