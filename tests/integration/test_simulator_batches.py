@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from openai import AsyncOpenAI, BadRequestError, ConflictError, NotFoundError, R
 from batchsim.answer import answer
 from batchsim.records import Usage
 from tests.support.simulator import (
+    REACH_SECONDS,
     Simulator,
     chat_lines,
     create_batch,
@@ -256,7 +258,7 @@ async def test_a_cancelled_batch_keeps_what_was_done(client: AsyncOpenAI, simula
 
 
 async def test_a_batch_cancelled_while_validating_has_no_files(client: AsyncOpenAI, simulator: Simulator) -> None:
-    await simulator.faults([{"batch": {"stuck": "validating", "seconds": {"cancelling": 0.5}}}])
+    await simulator.faults([{"batch": {"stuck": "validating", "seconds": {"cancelling": 2}}}])
     batch = await create_batch(client, chat_lines(3))
     assert (await client.batches.cancel(batch.id)).status == "cancelling"
     assert (await client.batches.cancel(batch.id)).status == "cancelling"
@@ -273,16 +275,18 @@ async def test_a_terminal_batch_cannot_be_cancelled(client: AsyncOpenAI) -> None
 async def test_deleting_the_input_file_does_not_touch_a_batch_that_runs(
     client: AsyncOpenAI, simulator: Simulator
 ) -> None:
-    await simulator.faults([{"batch": {"seconds": {"in_progress": 0.2}}}])
+    await simulator.faults([{"batch": {"seconds": {"in_progress": 1.5}}}])
     batch = await create_batch(client, chat_lines(3))
     await reach(client, batch.id, "in_progress")
     await client.files.delete(batch.input_file_id)
     assert (await reach(client, batch.id)).status == "completed"
-    assert list((simulator.state / "inputs").iterdir()) == []
+    async with asyncio.timeout(REACH_SECONDS):
+        while list((simulator.state / "inputs").iterdir()):
+            await asyncio.sleep(0.01)
 
 
 async def test_every_status_can_be_seen_on_the_way(client: AsyncOpenAI, simulator: Simulator) -> None:
-    seconds = {"validating": 0.3, "in_progress": 0.3, "finalizing": 0.3}
+    seconds = {"validating": 1, "in_progress": 1, "finalizing": 1}
     await simulator.faults([{"batch": {"seconds": seconds}}])
     batch = await create_batch(client, chat_lines(1))
     for status in ("validating", "in_progress", "finalizing", "completed"):
@@ -299,7 +303,7 @@ async def test_creates_are_limited_by_the_hour(tmp_path: Path) -> None:
 
 
 async def test_a_batch_expires_when_its_window_ends(tmp_path: Path) -> None:
-    slow = Simulator(tmp_path / "state", window_seconds=0.5, in_progress_seconds=1)
+    slow = Simulator(tmp_path / "state", window_seconds=2, in_progress_seconds=4)
     async with slow as simulator, simulator.client() as client:
         batch = await run_batch(client, chat_lines(100))
         assert batch.status == "expired"
@@ -314,12 +318,14 @@ async def test_enqueued_embedding_inputs_are_limited_and_released_at_the_end(tmp
     def embeddings(name: str, inputs: int) -> bytes:
         return request_line(name, {"model": name, "input": ["a"] * inputs}, "/v1/embeddings")
 
-    async with Simulator(tmp_path, enqueued_inputs=10, in_progress_seconds=0.3) as simulator, simulator.client() as sdk:
+    async with Simulator(tmp_path, enqueued_inputs=10) as simulator, simulator.client() as sdk:
+        await simulator.faults([{"nth": 1, "batch": {"stuck": "in_progress"}}])
         first = await create_batch(sdk, embeddings("first", 6), "/v1/embeddings")
         await reach(sdk, first.id, "in_progress")
         refused = await run_batch(sdk, embeddings("second", 5), "/v1/embeddings")
         assert refused.errors is not None
         assert [(each.code, each.line) for each in refused.errors.data or []] == [("request_limit_exceeded", None)]
         assert (await run_batch(sdk, embeddings("third", 4), "/v1/embeddings")).status == "completed"
+        await sdk.batches.cancel(first.id)
         await reach(sdk, first.id)
         assert (await run_batch(sdk, embeddings("fourth", 10), "/v1/embeddings")).status == "completed"

@@ -68,7 +68,7 @@ async def test_a_create_can_land_while_its_answer_is_lost(
 
 
 async def test_a_create_can_land_late(client: AsyncOpenAI, simulator: Simulator) -> None:
-    fault = {"effect": "late", "late_seconds": 0.5}
+    fault = {"effect": "late", "late_seconds": 2}
     await simulator.faults([{"operation": "batches.create", "times": 1, "http": fault}])
     with pytest.raises(APIConnectionError):
         await create_batch(client, chat_lines(1), metadata={"mark": "late"})
@@ -241,7 +241,7 @@ async def test_the_batch_object_can_lie(client: AsyncOpenAI, simulator: Simulato
         "in_progress": {"status": "pre_processing"},
         "completed": {"output_file_id": None},
     }
-    await simulator.faults([{"batch": {"show": show, "seconds": {"in_progress": 0.5}}}])
+    await simulator.faults([{"batch": {"show": show, "seconds": {"in_progress": 1.5}}}])
     created = await create_batch(client, chat_lines(3))
     assert (created.request_counts, created.expires_at, created.error_file_id) == (None, None, "")
     await reach(client, created.id, "pre_processing")

@@ -21,7 +21,7 @@ from tests.support.simulator import (
     upload,
 )
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
 """For an answer that never comes."""
 ENDS = ("completed", "failed", "expired", "cancelled")
 OUTCOMES = outcomes()

@@ -67,7 +67,7 @@ async def test_copies_have_the_same_id(client: AsyncOpenAI, simulator: Simulator
 
 
 async def test_a_webhook_can_be_late_or_lost(client: AsyncOpenAI, simulator: Simulator, receiver: Receiver) -> None:
-    late = {"nth": 1, "webhook": {"delay_seconds": 0.5}}
+    late = {"nth": 1, "webhook": {"delay_seconds": 3}}
     await simulator.faults([late, {"nth": 2, "webhook": {"copies": 0}}])
     batches = [await run_batch(client, chat_lines(1)) for _ in range(3)]
     told = [unwrap(client, each).data.id for each in await receiver.take(2)]
