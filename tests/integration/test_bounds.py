@@ -10,7 +10,7 @@ from aiokafka.admin import NewPartitions
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from tests.support.bridge import open_bridge
+from tests.support.bridge import WAIT_SECONDS, open_bridge
 from tests.support.conversation import Conversation, chats
 from tests.support.request import CANARY, chat, line
 from tests.support.stack import admin_client
@@ -60,7 +60,7 @@ def large(number: int) -> dict[str, Any]:
 @pytest.mark.outcome("backlog")
 async def test_a_full_backlog_pauses_its_topic_alone_until_there_is_room(talk: Conversation) -> None:
     bridge, service, (second,) = talk.bridge, talk.service, talk.bridge.more_requests
-    await bridge.simulator.faults([{"when": {"model": "slow"}, "batch": {"seconds": {"in_progress": 4}}, "times": 1}])
+    await bridge.sql("INSERT INTO pause (kind, name, reason) VALUES ('lane', 'slow', 'a test')")
     await bridge.produce([large(number) for number in range(30)])
     assert bridge.requests in (await service.logged("topics.paused"))["topics"]
     assert (await service.metric(PAUSED, topic=bridge.requests), await service.metric(PAUSED, topic=second)) == (1, 0)
@@ -69,6 +69,7 @@ async def test_a_full_backlog_pauses_its_topic_alone_until_there_is_room(talk: C
     await talk.answers([f"other-{number}" for number in range(5)])
     await service.reached("penstock_consumer_lag_records", 10, topic=bridge.requests)
     assert await service.metric("penstock_requests_received_total", topic=bridge.requests) == 30
+    await bridge.sql("DELETE FROM pause")
     await talk.answers([f"large-{number}" for number in range(40)])
     assert [bool(each["topics"]) for each in service.logs("topics.paused")][:2] == [True, False]
     await talk.check()
@@ -77,10 +78,11 @@ async def test_a_full_backlog_pauses_its_topic_alone_until_there_is_room(talk: C
 @pytest.mark.outcome("partitions-added")
 async def test_a_partition_added_while_running_is_consumed_from_its_first_record(talk: Conversation) -> None:
     bridge = talk.bridge
+    await talk.service.reached("penstock_partitions_assigned", 2)  # it is ready before it has joined
     before = await talk.service.metric("penstock_partitions_assigned")
     async with admin_client(bridge.kafka) as admin:
         await admin.create_partitions({bridge.requests: NewPartitions(total_count=3)})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while len(await bridge.producer.partitions_for(bridge.requests)) < 3:
             await bridge.producer.client.force_metadata_update()
     lines = [chat(f"added-{number}") for number in range(6)]
@@ -98,8 +100,11 @@ async def test_a_lane_or_a_header_names_the_result_topic(talk: Conversation) -> 
     headers = [("penstock-result-topic", of_header.encode())]
     await bridge.produce([chat("by-header", model="own-topic")], headers=headers)
     await bridge.produce([chat("nowhere")], headers=[("penstock-result-topic", b"elsewhere")])
-    assert {each.custom_id for each in await bridge.received(of_lane, 2, 30)} == {"own-topic-0", "own-topic-1"}
-    assert [each.custom_id for each in await bridge.received(of_header, 1, 30)] == ["by-header"]
+    assert {each.custom_id for each in await bridge.received(of_lane, 2, WAIT_SECONDS)} == {
+        "own-topic-0",
+        "own-topic-1",
+    }
+    assert [each.custom_id for each in await bridge.received(of_header, 1, WAIT_SECONDS)] == ["by-header"]
     [letter] = await bridge.dead_letters(1)
     assert letter.header("penstock.error.code") == "result_topic_not_allowed"
     await talk.check()

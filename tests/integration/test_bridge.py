@@ -1,5 +1,6 @@
 """The service between a real Kafka, a real Postgres and the simulator; the checker judges every run."""
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -49,8 +50,8 @@ async def test_requests_of_three_endpoints_are_answered_once_each(bridge: Bridge
 @pytest.mark.outcome("shuffled")
 async def test_results_of_a_batch_come_in_the_order_of_its_requests(bridge: Bridge, keyed: bool) -> None:
     async with bridge.service(intake_linger_seconds=1):
-        for n in range(150):
-            await bridge.produce([chat(f"request-{n}")], key=b"key %d" % (n % 5) if keyed else None)
+        keys = [b"key %d" % (n % 5) if keyed else None for n in range(150)]
+        await asyncio.gather(*(bridge.produce([chat(f"request-{n}")], key=key) for n, key in enumerate(keys)))
         results = await bridge.results(150)
         await bridge.check()
     ordered = runs(results)
@@ -124,7 +125,7 @@ async def test_two_replicas_share_the_work(bridge: Bridge) -> None:
 
 async def test_sigterm_drains_and_the_next_replica_goes_on(bridge: Bridge) -> None:
     await bridge.simulator.faults([{"batch": {"seconds": {"in_progress": 1}}}])
-    async with bridge.service() as first:
+    async with bridge.service(drain_seconds=30, lease_seconds=10) as first:
         await bridge.produce([chat(f"request-{n}") for n in range(200)])
         await first.reached("penstock_batches_submitted_total", 1)
         assert await first.stop() == 0

@@ -54,7 +54,7 @@ async def forgery(kafka: EmbeddedKafka, topic: TopicFactory, tmp_path: Path) -> 
             "--results": names[1],
             "--dead-letters": names[2],
             "--journal": str(journal),
-            "--patience-seconds": "1",
+            "--patience-seconds": "30",
         }
         options = arguments([text for pair in given.items() for text in pair])
         async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as plain:
@@ -110,6 +110,7 @@ async def test_a_transaction_that_hangs_is_told(forgery: MakeForgery) -> None:
     async with forged.producer as producer:
         await producer.begin_transaction()
         await forged.answer(0)
+        forged.options.patience_seconds = 1.0
         report = await asyncio.wait_for(check(forged.options), 30)
         await producer.abort_transaction()
     assert set(report.violations) == {Kind.LOST, Kind.TRANSACTION_OPEN}

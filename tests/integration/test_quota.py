@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,8 @@ requests_max = 2
 SIMULATOR = {"enqueued_tokens": [f"known={KNOWN}", f"unknown={UNKNOWN}"], "in_progress_seconds": 0.3}
 REFUSED = "penstock_batches_refused_total"
 CREATES = 6
+STAY = {"times": 4, "batch": {"seconds": {"in_progress": 2}}}
+"""The first batches stay for long enough to be seen together."""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,7 @@ async def peaks(talk: Conversation, model: str) -> tuple[int, int]:
 
 @pytest.mark.outcome("limit-tokens")
 async def test_a_known_limit_is_never_exceeded_and_several_batches_use_it_at_once(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults([STAY])
     watching = asyncio.create_task(peaks(talk, "known"))
     await talk.ask([chat(f"known-{number}", model="known", words=40) for number in range(120)])
     watching.cancel()
@@ -123,11 +127,13 @@ async def test_one_poll_of_more_than_a_limit_drains_several_batches_at_once(
     simulator = {"enqueued_tokens": [f"large={LARGE}"], "in_progress_seconds": 0.5}
     lines = [chat(f"large-{number}", model="large", words=20) for number in range(POLL)]
     async with open_bridge(kafka, postgres, tmp_path, partitions=1, lanes=LANES, simulator=simulator) as bridge:
+        await bridge.simulator.faults([STAY])
         await bridge.produce(lines)
-        async with bridge.service(intake_linger_seconds=2, submitter_concurrency=4) as service:
+        settings: dict[str, Any] = {"intake_requests_max": POLL, "intake_linger_seconds": 30}
+        async with bridge.service(submitter_concurrency=4, **settings) as service:
             talk = Conversation(bridge, service)
             watching = asyncio.create_task(peaks(talk, "large"))
-            await talk.answers([each["custom_id"] for each in lines], timeout_seconds=90)
+            await talk.answers([each["custom_id"] for each in lines], timeout_seconds=120)
             watching.cancel()
             tokens, batches = await watching
             chunks = await bridge.sql(
