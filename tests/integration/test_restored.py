@@ -20,12 +20,17 @@ retry_min_seconds = 0.2
 
 [[lane]]
 model = "windowed"
-age_max_seconds = 1.5
+age_max_seconds = {}
 """
+AT_ONCE, NEVER_SEALED = 0.3, 3600
 ANSWERED = 60
 SLOW = {"when": {"model": "slow*"}, "batch": {"seconds": {"in_progress": 4}}}
 NEVER = {"when": {"model": "never"}, "batch": {"seconds": {"in_progress": 3600}}}
-FAILING = {"when": {"model": "failing"}, "times": 1, "batch": {"lines": [{"count": 4, "status_code": 500}]}}
+FAILING = {
+    "when": {"model": "failing"},
+    "times": 1,
+    "batch": {"seconds": {"in_progress": 4}, "lines": [{"count": 4, "status_code": 500}]},
+}
 
 
 class Backup:
@@ -67,8 +72,8 @@ async def before(bridge: Bridge, sent: list[dict[str, Any]]) -> None:
     """Until the backup: some requests are answered, some at the provider, sealed, or in a window."""
 
     async def send(count: int, model: str) -> None:
-        sent.extend(lines := chats(count, f"early-{model}", model=model))
-        await bridge.produce(lines)
+        await bridge.produce(lines := chats(count, f"early-{model}", model=model), partition=len(sent) // 10 % 3)
+        sent.extend(lines)
 
     await bridge.simulator.faults([SLOW, NEVER, FAILING])
     async with bridge.service():
@@ -78,9 +83,10 @@ async def before(bridge: Bridge, sent: list[dict[str, Any]]) -> None:
         await send(10, "failing")
 
         async def submitted() -> bool:
-            return bool(await bridge.sql("SELECT 1 FROM batch WHERE provider_status = 'in_progress'"))
+            return len(await bridge.sql("SELECT 1 FROM batch WHERE provider_status = 'in_progress'")) == 2
 
         await until(submitted)
+    bridge.lanes.write_text(LANES.format(NEVER_SEALED))
     async with bridge.service(stages="intake,seal"):
         await send(10, "sealed")
 
@@ -91,9 +97,11 @@ async def before(bridge: Bridge, sent: list[dict[str, Any]]) -> None:
         await send(10, "windowed")
 
         async def stored() -> bool:
-            return len(await bridge.sql("SELECT 1 FROM lane WHERE model = 'windowed'")) == 1
+            query = "SELECT FROM chunk JOIN lane ON lane.id = lane_id WHERE model = 'windowed'"
+            return len(await bridge.sql(query)) == 1
 
         await until(stored)
+    bridge.lanes.write_text(LANES.format(AT_ONCE))
 
 
 async def since(bridge: Bridge, sent: list[dict[str, Any]], backup: Backup) -> None:
@@ -133,13 +141,13 @@ async def halted(bridge: Bridge, service: Service) -> None:
     assert len(bridge.reader.received[bridge.result_topic]) == ANSWERED, "a result came again"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.defence("whole_ledger", "lost_heartbeat", "answered_published", "answered_taken_in")
 @pytest.mark.outcome("restored", "position-lost", "ledger-unknown")
 async def test_a_restored_database_halts_everything_and_goes_on_without_loss_or_double(
     bridge: Bridge, postgres: EmbeddedPostgres
 ) -> None:
-    bridge.lanes.write_text(LANES)
+    bridge.lanes.write_text(LANES.format(AT_ONCE))
     sent: list[dict[str, Any]] = []
     backup = Backup(bridge, postgres)
     await before(bridge, sent)
