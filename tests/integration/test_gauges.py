@@ -6,17 +6,18 @@ from tests.support.bridge import Bridge
 from tests.support.request import chat
 
 LEASE_SECONDS = 2
+QUICK = ["--census-round", "0.5"]
 QUEUE = "penstock_queue_requests"
 BACKLOG = "penstock_backlog_bytes"
 
 
 async def test_who_lost_the_lease_shows_the_clusters_gauges_no_longer(bridge: Bridge) -> None:
     bridge.lanes.write_text("[defaults]\nage_max_seconds = 600\n")
-    async with bridge.service(lease_seconds=LEASE_SECONDS) as one:
+    async with bridge.service(altered=QUICK, lease_seconds=LEASE_SECONDS) as one:
         await bridge.produce([chat(f"{number}") for number in range(5)])
         await one.reached(QUEUE, 5)
         await one.reached(BACKLOG, 1)
-        async with bridge.service(lease_seconds=LEASE_SECONDS) as other:
+        async with bridge.service(altered=QUICK, lease_seconds=5 * LEASE_SECONDS) as other:
             one.send(signal.SIGSTOP)
             await other.reached(QUEUE, 5)
             await other.reached(BACKLOG, 1)

@@ -1,7 +1,7 @@
 """`python -m tests.support.altered [--clock SECONDS] [--poll-interval SECONDS] … -- MODULE …`: a module, elsewhere.
 
-What no setting reaches: a replica's wall clock, what its Kafka client allows between two polls, and how often it looks
-at its topics (`--topic-check SECONDS`).
+What no setting reaches: a replica's wall clock, what its Kafka client allows between two polls, how often it looks at
+its topics (`--topic-check SECONDS`), and how often it takes the census (`--census-round SECONDS`).
 """
 
 import argparse
@@ -14,7 +14,7 @@ from datetime import datetime  # the true one, whatever stands in the module lat
 from aiokafka import AIOKafkaConsumer
 
 from penstock.core.retry import CALL
-from penstock.stages import intake
+from penstock.stages import census, intake
 
 POLL_INTERVAL_SECONDS = 300.0
 
@@ -56,10 +56,12 @@ def main(given: list[str]) -> None:
     parser.add_argument("--clock", type=float, default=0.0)
     parser.add_argument("--poll-interval", type=float, default=POLL_INTERVAL_SECONDS)
     parser.add_argument("--topic-check", type=float, default=intake.TOPIC_CHECK_SECONDS)
+    parser.add_argument("--census-round", type=float, default=census.ROUND_SECONDS)
     options = parser.parse_args(given[:end])
     shift_clock(options.clock)
     shorten_polls(options.poll_interval)
     intake.TOPIC_CHECK_SECONDS = options.topic_check
+    census.ROUND_SECONDS = options.census_round
     sys.argv = given[end + 1 :]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
