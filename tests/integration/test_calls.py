@@ -12,12 +12,12 @@ from openai import ConflictError
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.stages.submitter import REFUSALS_MAX
-from tests.support.bridge import Bridge, open_bridge
+from tests.support.bridge import WAIT_SECONDS, Bridge, open_bridge
 from tests.support.conversation import Conversation, chats
 from tests.support.request import chat
 
 LANES = "[defaults]\nage_max_seconds = 0.3\nretry_min_seconds = 0.1\n"
-TIMEOUT_SECONDS = 1.0
+TIMEOUT_SECONDS = 2.0
 STALE_SECONDS = 2.0
 SETTINGS: dict[str, Any] = {
     "intake_linger_seconds": 0.2,
@@ -144,7 +144,7 @@ async def test_what_never_ends_is_cancelled_or_given_up_and_goes_again(talk: Con
     asked = asyncio.gather(*(talk.ask(chats(f"stuck-{each}", 4)) for each in statuses))
     await talk.bridge.produce([chat(f"forgotten-{number}", model="forgotten") for number in range(4)])
     for model in ("forgotten", *(f"stuck-{each}" for each in statuses)):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not (rows := await talk.batches(model)) or rows[0]["provider_batch_id"] is None:
                 await asyncio.sleep(0.02)
     rows = await talk.batches("forgotten")
@@ -195,7 +195,7 @@ async def test_who_asks_for_a_day_is_asked_again_within_half_an_hour(bridge: Bri
     async with bridge.service() as service:
         await bridge.produce(chats("patient", 3))
         await service.logged("create.refused")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS):
             while (row := (await bridge.sql("SELECT *, now() FROM batch"))[0])["state"] != "sealed":
                 await asyncio.sleep(0.05)
         assert 1000 < (row["not_before"] - row["now"]).total_seconds() <= 1800

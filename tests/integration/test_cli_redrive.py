@@ -42,7 +42,7 @@ async def test_what_is_meant_is_sent_once_and_keeps_its_origin(bridge: Bridge) -
     async with bridge.service(intake_linger_seconds=0.2) as service:
         results = await bridge.results(COUNT)
         letters = await bridge.dead_letters(COUNT + 2)
-        audit = await service.logged("operator.redrive", timeout_seconds=20)
+        audit = await service.logged("operator.redrive")
     assert Counter(each.custom_id for each in results) == Counter(f"request-{number}" for number in range(COUNT))
     assert {each.header("x-mark") for each in results} == {"kept"}
     assert {each.header("penstock-redriven-from") for each in results} == {

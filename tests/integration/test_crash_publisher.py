@@ -36,7 +36,7 @@ async def test_a_publisher_killed_between_its_transactions_is_followed_from_wher
 async def test_a_commit_whose_answer_was_lost_is_not_made_again(bridge: Bridge) -> None:
     """Crash point 15: the transaction is committed, and its answer lost. Off: no ledger is read."""
     async with bridge.service(failpoints="publisher.commit=after:lose") as service:
-        await bridge.produce(chats(20))
+        await bridge.produce(chats(20), partition=0)
         await settled(bridge, 20)
         assert service.logs("slot.lost")
 
@@ -45,7 +45,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_again(bridge: Bridge) 
 async def test_what_is_published_and_not_marked_is_marked_and_not_published_again(bridge: Bridge) -> None:
     """Crash point 16: killed between the commit and the mark. Off: no ledger is read; or its key is gone by then."""
     async with bridge.service(failpoints="publisher.mark=before:kill") as first:
-        await bridge.produce(chats(20))
+        await bridge.produce(chats(20), partition=0)
         assert await first.exited() == -9
     async with bridge.service(stages=REST) as second:
         await settled(bridge, 20)
@@ -57,7 +57,7 @@ async def test_a_transaction_in_which_a_send_failed_is_not_committed(bridge: Bri
     """Crash point 15: the broker refuses the results and takes the ledger's record. Off: sends are not looked at."""
     async with bridge.service() as service:
         await set_record_bytes(bridge, "200")
-        await bridge.produce(chats(20))
+        await bridge.produce(chats(20), partition=0)
 
         async def acted() -> bool:
             return bool(service.logs("slot.lost") or service.logs("batch.published"))
@@ -88,7 +88,7 @@ async def test_a_publisher_asleep_in_its_transaction_holds_nobody_up_and_cannot_
     before the producer has started, hence before the open transaction is aborted."""
     settings: dict[str, Any] = {"publisher_transaction_timeout_seconds": 60}
     async with started(bridge.service(failpoints="publisher.commit=before:pause", **settings)) as zombie:
-        await bridge.produce(chats(20))
+        await bridge.produce(chats(20), partition=0)
         await zombie.paused()
         async with bridge.service(stages=REST, **settings):
             meanwhile = await answered(bridge, 20)

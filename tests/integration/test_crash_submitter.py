@@ -16,7 +16,7 @@ LATE_SECONDS = 2.5
 async def test_a_batch_whose_builder_died_is_built_by_another_replica(bridge: Bridge) -> None:
     """Crash point 7: killed after the claim. Off: a lease ends only when its holder gives it back."""
     async with bridge.service(failpoints="files.create=before:kill") as first:
-        await bridge.produce(chats(10))
+        await bridge.produce(chats(10), partition=0)
         assert await first.exited() == -9
     async with bridge.service(stages=REST):
         await settled(bridge, 10)
@@ -41,7 +41,7 @@ async def test_the_file_of_a_batch_that_was_refused_is_not_used_again(bridge: Br
 async def files_after_a_kill(bridge: Bridge, *, refusals: int) -> int:
     """Files that are uploaded when the first submitter is killed before it has noted the first."""
     async with bridge.service(failpoints="files.create=after:kill") as first:
-        await bridge.produce(chats(10))
+        await bridge.produce(chats(10), partition=0)
         assert await first.exited() == -9
     await bridge.sql("UPDATE batch SET refusals = $1", refusals)
     async with bridge.service(stages=REST):
@@ -59,9 +59,9 @@ async def test_a_create_whose_answer_was_lost_is_looked_up_before_another(bridge
     late = {"effect": "late", "late_seconds": LATE_SECONDS}
     lost = [{"drop": True, "effect": "done"}, {"status": 500, "effect": "done"}, late]
     await bridge.simulator.faults([{"operation": "batches.create", "times": 1, "http": each} for each in lost])
-    async with bridge.service(provider_timeout_seconds=2, submitter_settle_seconds=2):
+    async with bridge.service(provider_timeout_seconds=2, submitter_settle_seconds=3):
         for model in ("gpt-4o", "gpt-4o-mini", "gpt-4.1"):
-            await bridge.produce(chats(5, model, model=model))
+            await bridge.produce(chats(5, model, model=model), partition=0)
         await settled(bridge, 15)
         await asyncio.sleep(LATE_SECONDS)  # whatever was decided of it, it lands
         await bridge.check()
@@ -73,9 +73,9 @@ async def test_a_create_whose_answer_was_lost_is_looked_up_before_another(bridge
 async def test_a_creator_that_wakes_late_creates_nothing(bridge: Bridge) -> None:
     """Crash point 10: asleep between intent and create. Off: the lease is not looked at before the create."""
     async with started(bridge.service(failpoints="submitter.intend=after:pause")) as zombie:
-        await bridge.produce(chats(10))
+        await bridge.produce(chats(10), partition=0)
         await zombie.paused()
-        async with bridge.service(stages=REST, provider_timeout_seconds=1):
+        async with bridge.service(stages=REST, provider_timeout_seconds=2):
             await bridge.results(10)
             zombie.wake()
 

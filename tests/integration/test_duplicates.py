@@ -1,17 +1,18 @@
 """A batch that the provider made of a create which was taken as lost: paid for twice, counted once."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from tests.support.bridge import Bridge
-from tests.support.crash import PATIENCE_SECONDS, POLL_SECONDS, batches, chats
+from tests.support.conversation import Conversation
+from tests.support.crash import batches, chats, until
 from tests.support.payments import IN_DOUBT, payments
 from tests.support.service import Service
 
 COUNTED = "penstock_duplicate_executions_total"
-QUICK: dict[str, Any] = {"provider_timeout_seconds": 0.5, "submitter_look_up_seconds": 0.3}
+QUICK: dict[str, Any] = {"provider_timeout_seconds": 1, "submitter_look_up_seconds": 0.3}
+ALL_BUT_JANITOR = "intake,seal,submit,poll,collect,publish"
 
 
 async def counted(service: Service) -> float:
@@ -22,15 +23,17 @@ async def counted(service: Service) -> float:
 
 @pytest.mark.outcome("create-too-late")
 async def test_a_create_that_landed_after_all_is_counted_once_though_it_is_over(bridge: Bridge) -> None:
-    late = {"operation": "batches.create", "times": 1, "http": {"effect": "late", "late_seconds": 3}}
+    late = {"operation": "batches.create", "times": 1, "http": {"effect": "late", "late_seconds": 6}}
     await bridge.simulator.faults([late])
-    async with bridge.service(**QUICK) as service:
-        await bridge.produce(chats(5))
+    async with bridge.service(stages=ALL_BUT_JANITOR, **QUICK):
+        await bridge.produce(chats(5), partition=0)
         await bridge.results(5)
-        assert await counted(service) == 0
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while batches(bridge) < 2 or len(bridge.simulator.journal()) < 12:
-            await asyncio.sleep(POLL_SECONDS)
+
+    async def both_are_over() -> bool:
+        over = (await bridge.simulator.control_state())["batches"] == {"completed": 2}
+        return over and len(bridge.simulator.journal()) == 12
+
+    await until(both_are_over)
     found = []
     for _ in range(2):
         async with bridge.service(stages="janitor") as janitor:
@@ -45,11 +48,10 @@ async def test_a_create_that_landed_after_all_is_counted_once_though_it_is_over(
 async def test_a_create_that_was_refused_and_made_all_the_same_is_counted(bridge: Bridge) -> None:
     made = {"operation": "batches.create", "times": 1, "http": {"status": 429, "effect": "done"}}
     await bridge.simulator.faults([made])
-    async with bridge.service(stages="intake,seal,submit,poll,collect,publish") as service:
-        await bridge.produce(chats(5))
+    async with bridge.service(stages=ALL_BUT_JANITOR) as service:
+        await bridge.produce(chats(5), partition=0)
         await service.logged("create.refused")
-        await bridge.sql("UPDATE batch SET not_before = '-infinity'")
-        await bridge.results(5)
+        await Conversation(bridge, service).answers([f"request-{number}" for number in range(5)], hurry=True)
     async with bridge.service(stages="janitor") as janitor:
         assert await counted(janitor) == 5
     assert batches(bridge) == 2

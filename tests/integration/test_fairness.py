@@ -77,7 +77,7 @@ async def dump(talk: Conversation, count: int) -> list[str]:
 async def overtaking(talk: Conversation, name: str, headers: Sequence[tuple[str, bytes]]) -> list[Any]:
     """Send a few requests, and wait for their answers; the batches sealed since they were stored, in order."""
     lines = [chat(f"{name}-{number}", model="tight") for number in range(FEW)]
-    await talk.ask(lines, headers=headers, timeout_seconds=60)
+    await talk.ask(lines, headers=headers, timeout_seconds=120)
     priority = Priority.HIGH if len(headers) > 1 else Priority.NORMAL
     return await talk.bridge.sql(BATCHES, share_of("B"), priority)
 
@@ -113,7 +113,7 @@ async def test_who_sends_little_does_not_wait_for_who_sent_much_and_a_high_prior
     await talk.service.stop()
     async with bridge.service(intake_linger_seconds=0.2, submitter_concurrency=4) as service:
         after = Conversation(bridge, service)
-        await after.answers(dumped, timeout_seconds=90)
+        await after.answers(dumped, timeout_seconds=180)
         await after.check()
 
 

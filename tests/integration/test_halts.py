@@ -43,7 +43,9 @@ async def test_a_halted_partition_throws_no_gathering_of_others_away_and_goes_on
     await bridge.sql("UPDATE position SET halted_reason = 'a test' WHERE partition = 0")
     await bridge.produce([chat("halted")], partition=0)
     await bridge.produce([chat("beside")], partition=1)
-    async with bridge.service(altered=["--topic-check", "1"], intake_linger_seconds=4) as service:
+    async with bridge.service(
+        altered=["--topic-check", "1"], kafka_session_seconds=30, intake_linger_seconds=4
+    ) as service:
         await bridge.results(2)
         assert len(service.logs("partitions.assigned")) == 1
         await bridge.sql("UPDATE position SET halted_reason = NULL")

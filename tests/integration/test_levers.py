@@ -9,7 +9,7 @@ import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from tests.support.bridge import open_bridge
+from tests.support.bridge import WAIT_SECONDS, open_bridge
 from tests.support.command import Finished, penstock
 from tests.support.conversation import Conversation, chats
 from tests.support.live_reader import Received
@@ -45,7 +45,7 @@ async def pull(talk: Conversation, *words: object, given: bytes = b"") -> Finish
 
 async def audited(talk: Conversation, event: str, target: str) -> dict[str, Any]:
     """The audit log's line of a word."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             for each in talk.service.logs(f"operator.{event}"):
                 if each["target"] == target:
@@ -55,7 +55,7 @@ async def audited(talk: Conversation, event: str, target: str) -> dict[str, Any]
 
 async def batch_in(talk: Conversation, model: str, state: str) -> Any:
     """The newest batch of a model, once it is in a state."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             batches = await talk.batches(model)
             if batches and batches[-1]["state"] == state:
@@ -109,7 +109,9 @@ async def test_what_is_sealed_when_its_account_is_paused_is_not_sent_and_gives_i
     assert "default/v1/chat/completions:sealed@24h" in paused.json["lanes"]
     await talk.bridge.simulator.faults([])
     await asyncio.sleep(STAYS_SECONDS)
-    assert await talk.bridge.sql("SELECT * FROM reservation") == []
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await talk.bridge.sql("SELECT * FROM reservation"):
+            await asyncio.sleep(0.05)
     assert await talk.creates("sealed") == 0
     await pull(talk, "resume", "account")
     assert codes(await talk.answers(ids(lines), hurry=True)) == {"success": 5}

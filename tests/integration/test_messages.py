@@ -18,6 +18,7 @@ from tests.support.bad_messages import BAD, BODY_BYTES_MAX, LANES, URL, says
 from tests.support.bridge import ROOT, WAIT_SECONDS, Bridge, open_bridge
 from tests.support.contracts import allowed, complaints, drawn, texts
 from tests.support.conversation import Conversation
+from tests.support.crash import until
 from tests.support.live_reader import Received
 from tests.support.odd_bodies import BODIES, LONG
 from tests.support.request import line
@@ -147,8 +148,14 @@ async def test_the_example_of_the_readme_asks_and_is_answered(talk: Conversation
 async def test_a_custom_id_that_two_producers_chose_has_two_answers(talk: Conversation) -> None:
     first, second = small("chosen twice"), {**small("chosen twice"), "body": {"model": "m", "input": "another"}}
     offsets = {str(offset) for _, offset in await talk.bridge.produce([first, second])}
+    received = talk.bridge.reader.received[talk.bridge.result_topic]
+
+    async def both_are_answered() -> bool:
+        return sum(each.custom_id == "chosen twice" for each in received) >= len(offsets)
+
+    await until(both_are_answered)
     await talk.ask([small("after them")])
-    found = [each for each in talk.bridge.reader.received[talk.bridge.result_topic] if each.custom_id == "chosen twice"]
+    found = [each for each in received if each.custom_id == "chosen twice"]
     assert {offset_of(each) for each in found} == offsets
     assert len({each.json["response"]["request_id"] for each in found}) == len(found) == 2
     await talk.check()

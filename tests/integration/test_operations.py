@@ -9,7 +9,7 @@ from tests.support.service import Service
 
 async def replica(stack: AsyncExitStack, bridge: Bridge, generation: int) -> Service:
     """A replica that has begun to work."""
-    service = await stack.enter_async_context(bridge.service(generation=generation))
+    service = await stack.enter_async_context(bridge.service(generation=generation, drain_seconds=40))
     await service.reached("penstock_rebalances_total", 1)
     return service
 

@@ -10,8 +10,9 @@ import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from tests.support.bridge import API_KEY, Bridge, open_bridge
+from tests.support.bridge import API_KEY, WAIT_SECONDS, Bridge, open_bridge
 from tests.support.conversation import Conversation
+from tests.support.crash import until
 from tests.support.group import generation
 from tests.support.request import chat
 from tests.support.service import Service
@@ -19,7 +20,7 @@ from tests.support.stack import admin_client
 
 AWAY_SECONDS = 2
 ROUNDS = 15
-OUTAGE_SECONDS = 60.0
+OUTAGE_SECONDS = 120.0
 POLL_INTERVAL_SECONDS = 4.0
 
 
@@ -84,7 +85,11 @@ async def test_the_provider_goes_and_comes_back(talk: Conversation) -> None:
     async with Run(talk, "provider") as run:
         await talk.bridge.simulator.kill()
         await asyncio.sleep(AWAY_SECONDS)
-        assert degraded(talk.service) == {"account default": "it does not answer"}
+
+        async def told() -> bool:
+            return degraded(talk.service) == {"account default": "it does not answer"}
+
+        await until(told)
         await talk.bridge.simulator.start()
     assert run.not_ready == 0
     assert degraded(talk.service) == {}
@@ -167,7 +172,7 @@ async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until
         {"operation": "files.create", "when": {"key": "sk-other"}, "http": {"delay_seconds": 0.01}},
         {"operation": "batches.create", "when": {"key": "sk-other"}, "http": {"delay_seconds": 0.01}},
     ]
-    simulator = {"in_progress_seconds": 1.5}
+    simulator = {"in_progress_seconds": 4}
     async with (
         open_bridge(kafka, postgres, tmp_path, partitions=1, simulator=simulator, defences_off=defences_off) as bridge,
         bridge.service(provider_api_key="", provider_api_key_file=key_file) as service,
@@ -175,7 +180,7 @@ async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until
         talk, lines = Conversation(bridge, service), [chat(f"key-{number}") for number in range(5)]
         others = [chat(f"other-{number}", model="gpt-4o") for number in range(5)]  # whose tokens nothing holds up
         await bridge.produce(lines)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not (await bridge.simulator.control_state())["batches"].get("in_progress"):
                 await asyncio.sleep(0.02)
         await bridge.simulator.faults(other)

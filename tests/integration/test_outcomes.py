@@ -10,7 +10,7 @@ import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from tests.support.bridge import open_bridge
+from tests.support.bridge import WAIT_SECONDS, open_bridge
 from tests.support.conversation import Conversation, chats
 from tests.support.live_reader import Received
 from tests.support.request import chat
@@ -160,7 +160,7 @@ async def test_unknown_statuses_empty_file_ids_and_null_fields_are_borne(talk: C
         "in_progress": {"status": "quantum_leap", "output_file_id": "", "error_file_id": ""},
         "*": {"request_counts": None, "usage": None, "expires_at": None, "error_file_id": "", "errors": None},
     }
-    await talk.bridge.simulator.faults(fault("vague", show=show, seconds={"in_progress": 1}))
+    await talk.bridge.simulator.faults(fault("vague", show=show, seconds={"in_progress": 2}))
     assert statuses(await talk.ask(chats("vague", 5))) == {(200, "1"): 5}
     assert await talk.service.metric("penstock_provider_statuses_unknown_total") >= 1
     assert len(talk.service.logs("status.unknown")) == 1
@@ -217,7 +217,7 @@ async def test_a_batch_that_cannot_be_retrieved_keeps_no_other_from_being_seen(t
     simulator = talk.bridge.simulator
     await simulator.faults(fault("hidden", seconds={"in_progress": 3600}))
     await talk.bridge.produce(chats("hidden", 2))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not (batches := await talk.batches("hidden")) or batches[0]["provider_batch_id"] is None:
             await asyncio.sleep(0.05)
     path = f"*/{batches[0]['provider_batch_id']}"
@@ -244,8 +244,8 @@ async def test_what_waits_past_its_deadline_is_answered_so_and_the_others_of_its
 
 
 async def test_no_further_attempt_starts_past_the_deadline(talk: Conversation) -> None:
-    await talk.bridge.simulator.faults(fault("late", lines=[{"status_code": 500}], seconds={"in_progress": 3}))
-    answers = await talk.ask(chats("late", 2), headers=[("penstock-deadline-seconds", b"3")])
+    await talk.bridge.simulator.faults(fault("late", lines=[{"status_code": 500}], seconds={"in_progress": 6}))
+    answers = await talk.ask(chats("late", 2), headers=[("penstock-deadline-seconds", b"6")])
     assert errors(answers) == ["deadline_exceeded"] * 2
     assert await talk.creates("late") == 1
     await talk.check()

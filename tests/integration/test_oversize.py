@@ -32,7 +32,7 @@ async def test_a_result_larger_than_its_topic_takes_is_a_dead_letter_with_the_re
     await take(bridge, bridge.result_topic, LIMIT)
     async with bridge.service():
         large = embedding("large", inputs=300)
-        await bridge.produce([large, *(embedding(f"small-{n}") for n in range(20))])
+        await bridge.produce([large, *(embedding(f"small-{n}") for n in range(20))], partition=0)
         [letter] = await bridge.dead_letters(1)
         await bridge.results(20)
         assert (await bridge.check())["dead_letter_codes"] == {"result_too_large": 1}

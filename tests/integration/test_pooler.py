@@ -9,7 +9,7 @@ from tests.support.request import chat
 async def test_requests_pass_a_pooler_that_keeps_no_session(bridge: Bridge) -> None:
     async with (
         transaction_pooler(bridge.dsn) as (dsn, pooler),
-        bridge.service(postgres_dsn=dsn, postgres_statement_cache=False) as service,
+        bridge.service(postgres_dsn=dsn, postgres_statement_cache=False, lease_seconds=20) as service,
     ):
         talk = Conversation(bridge, service)
         await talk.ask([chat(f"request-{number}") for number in range(50)])

@@ -14,7 +14,7 @@ PARTITIONS = 32
 async def shared(consumer: RequestConsumer, partitions: int) -> None:
     """Wait until a member has so many partitions, and fetches accordingly."""
     fetcher = consumer.consumer._fetcher  # noqa: SLF001 - no public way
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(consumer.assigned()) != partitions:
             await asyncio.sleep(0.05)
         while fetcher._max_partition_fetch_bytes != PREFETCH_BYTES // partitions:  # noqa: SLF001 - the same

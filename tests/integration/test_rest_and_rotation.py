@@ -24,7 +24,7 @@ FORGETFUL: dict[str, Any] = {
     "intake_linger_seconds": 0.2,
 }
 AT_ONCE = "[defaults]\nage_max_seconds = 0.3\n"
-SECONDS = 40.0
+SECONDS = 60.0
 
 
 def with_canary(count: int) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.bridge import Bridge
 from tests.support.conversation import Conversation
+from tests.support.crash import until
 from tests.support.request import chat, embedding
 from tests.support.service import Service
-from tests.support.waiting import NeverCame
 
 SMALL_BYTES, LARGE_BYTES = 128 * 1024, 16 * 1024 * 1024
 
@@ -72,10 +72,11 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk | File
 
 async def told(service: Service, event: str, full: str) -> None:
     """Wait until a batch waits for room."""
-    for each in [await service.logged(event), *service.logs(event)]:
-        if full in each["error"]:
-            return
-    raise NeverCame(f"no {event} says {full}")
+
+    async def says_so() -> bool:
+        return any(full in each["error"] for each in service.logs(event))
+
+    await until(says_so)
 
 
 @pytest.mark.outcome("spool-full")
@@ -87,7 +88,7 @@ async def test_what_does_not_fit_waits_and_says_so_and_the_others_go_on(bridge: 
         download = [embedding(f"download-{n}", model="download", inputs=400) for n in range(4)]
         for each in download:
             each["body"]["dimensions"] = 32
-        await bridge.produce([*upload, *download])
+        await bridge.produce([*upload, *download], partition=0)
         await told(service, "batch.failed", room.full)
         await told(service, "batch.waits", room.full)
         await talk.ask([chat(f"small-{n}", model="small") for n in range(3)])

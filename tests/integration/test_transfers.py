@@ -140,7 +140,7 @@ async def test_a_second_download_in_another_order_is_read_anew(bridge: Bridge) -
     """The answer to the decision is lost: what was downloaded for it is gone, and comes again otherwise."""
     await bridge.simulator.faults([{"batch": {"reordered": True}}])
     async with bridge.service(failpoints="collector.decide=after:lose") as service:
-        await bridge.produce(some(10))
+        await bridge.produce(some(10), partition=0)
         await settled(bridge, 10)
         assert await service.metric(CALLS, operation="files.content") == 2
     assert (batches(bridge), await input_files(bridge)) == (1, 1)

@@ -32,7 +32,7 @@ async def bridge(
 
 async def replica(stack: AsyncExitStack, bridge: Bridge, source: Path, generation: int) -> Service:
     """A replica of a version that has begun to work."""
-    service = await stack.enter_async_context(bridge.service(source=source, generation=generation))
+    service = await stack.enter_async_context(bridge.service(source=source, generation=generation, drain_seconds=40))
     await service.reached("penstock_rebalances_total", 1)
     return service
 

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from tests.support.bridge import open_bridge
+from tests.support.bridge import WAIT_SECONDS, open_bridge
 from tests.support.conversation import Conversation, chats
 from tests.support.request import CANARY, chat, embedding, line
 
@@ -112,7 +112,7 @@ async def test_a_code_about_what_we_wrote_halts_the_lane_until_an_operator_has_l
     await talk.bridge.simulator.faults(refusals("ours", OF_OURS))
     for code in OF_OURS:
         await talk.bridge.produce(chats(f"ours-{code}", 3))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         while len(halted := await talk.bridge.sql("SELECT model FROM lane WHERE halted_reason <> ''")) < len(OF_OURS):
             await asyncio.sleep(0.05)
     assert {row["model"] for row in halted} == {f"ours-{code}" for code in OF_OURS}
@@ -154,15 +154,20 @@ async def test_a_request_larger_than_the_limit_of_its_model_is_answered_so(talk:
 
 @pytest.mark.outcome("limit-inputs-enqueued")
 async def test_embeddings_over_the_enqueued_inputs_go_when_there_is_room(talk: Conversation) -> None:
-    slow = {"when": {"model": "first*"}, "batch": {"seconds": {"in_progress": 6}}}
-    await talk.bridge.simulator.faults([slow])
+    simulator = talk.bridge.simulator
+    await simulator.faults([{"when": {"model": "first"}, "times": 1, "batch": {"stuck": "in_progress"}}])
     first = [embedding(f"first-{n}", inputs=10, model="first") for n in range(5)]
     second = [embedding(f"second-{n}", inputs=10, model="second") for n in range(5)]
     asking = asyncio.create_task(talk.ask(first))
-    async with asyncio.timeout(20):
-        while (await talk.bridge.simulator.control_state())["batches"].get("in_progress", 0) == 0:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (await simulator.control_state())["batches"].get("in_progress", 0) == 0:
             await asyncio.sleep(0.02)
-    await talk.ask(second, hurry=True)
+    await talk.bridge.produce(second)
+    async with asyncio.timeout(WAIT_SECONDS), simulator.client() as client:
+        while [batch["refusals"] for batch in await talk.batches("second")] in ([], [0]):
+            await asyncio.sleep(0.05)
+        await client.batches.cancel((await talk.batches("first"))[0]["provider_batch_id"])
+    await talk.answers([each["custom_id"] for each in second], hurry=True)
     await asking
     (batch,) = await talk.batches("second")
     assert batch["refusals"] >= 1

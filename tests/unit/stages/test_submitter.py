@@ -133,6 +133,8 @@ async def test_while_the_provider_is_away_nothing_is_claimed_for_longer_each_tim
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: 1.0)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     submitter = submitter_of(FakeStore(), ProviderUnavailable("files.create", "away"))
     rests = []
     for _ in range(8):
