@@ -16,7 +16,7 @@ from tests.support.rows import CLUSTER, TOPIC, TOPIC_ID, chunk_of, migrated, ope
 
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 PLACE = Place(TOPIC_ID, 0)
-WAIT_SECONDS = 60
+WAIT_SECONDS = 30
 UNREAD: set[asyncio.Future[Any]] = set()
 
 

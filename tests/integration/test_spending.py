@@ -22,7 +22,7 @@ usd_per_day_max = 0.01
 """
 ACCOUNT_USD = 0.05
 WORDS = 400
-COUNT = 100
+COUNT = 50
 YESTERDAY = "UPDATE batch SET sealed_at = sealed_at - interval '1 day' WHERE published_at IS NOT NULL"
 
 
@@ -49,6 +49,7 @@ async def test_a_lane_stops_at_its_limit_while_others_go_on_and_goes_on_the_next
     stopped = await talk.service.logged("spending.stopped")
     assert (stopped["kind"], stopped["name"], stopped["level"]) == ("lane", "dear", "error")
     await talk.ask(dear(5, "gpt-4o-mini"))
+    await talk.bridge.results(5 + 1)
     await asyncio.sleep(2)
     answered = len(talk.bridge.reader.received[talk.bridge.result_topic]) - 5
     assert 0 < answered < COUNT
@@ -57,11 +58,11 @@ async def test_a_lane_stops_at_its_limit_while_others_go_on_and_goes_on_the_next
     batches = [row["tokens"] for row in await talk.batches("gpt-4o")]
     spent = await talk.service.metric("penstock_spending_usd", kind="lane", name="dear")
     assert spent >= 0.01 - 2 * spent / sum(batches) * WORDS, "more could have been sealed"
-    for _ in range(COUNT):
+    for _ in range(4 * COUNT):
         await talk.bridge.sql(YESTERDAY)
         if len(talk.bridge.reader.received[talk.bridge.result_topic]) == COUNT + 5:
             break
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
     await talk.answers([str(each["custom_id"]) for each in lines])
     assert await talk.service.logged("spending.resumed")
     await talk.check()
