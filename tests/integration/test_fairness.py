@@ -107,7 +107,7 @@ async def test_who_sends_little_does_not_wait_for_who_sent_much_and_a_high_prior
             break
     assert overtaken, "it went before some that had been sealed and waited"
     [(gone,)] = await bridge.sql(GONE, urgent["submitted_at"])
-    assert gone < DUMP * 3 / 4, "much of what had come first still waited then"
+    assert gone < DUMP * 9 / 10, "much of what had come first still waited then"
 
     bridge.lanes.write_text(LANES.format(100 * LIMIT))
     await talk.service.stop()
