@@ -146,7 +146,7 @@ async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(br
     async def renew() -> None:
         while True:
             file.write_text(token(TOKEN_SECONDS))
-            await asyncio.sleep(TOKEN_SECONDS / 3)
+            await asyncio.sleep(TOKEN_SECONDS / 10)
 
     renewing = asyncio.create_task(renew())
     await asyncio.sleep(0)
