@@ -39,6 +39,7 @@ LATER = frozenset(
         "model_not_allowed",
         "too_many_inputs",
         "headers_too_large",
+        "key_too_large",
         "result_topic_not_allowed",
         "invalid_deadline",
         "invalid_priority",
@@ -64,7 +65,7 @@ class Record:
 def take_in(message: Fuzzed) -> tuple[Manifest, bytes, bool]:
     """What intake stores of a message: its manifest, its line, and whether it is a request."""
     gathered = Gathering(NARROW if message.narrow else WIDE, 0.0)
-    gathered.sort(SOURCE, [Record(message.value, message.headers)])
+    gathered.sort(SOURCE, [Record(message.value, message.headers, key=message.key)])
     (lane,) = gathered.lanes()
     ((lane_id, chunk),) = gathered.pack(({} if message.crowded else {lane: LANE}) | {DEAD_LETTERS: DEAD})
     manifest = decode_manifest(chunk.manifest)
@@ -85,11 +86,12 @@ def outcome(message: Fuzzed) -> str:
         code = ACCEPTED
         assert members is not None, "taken, and no JSON"
         check_line(line, manifest, value, members)
+        assert manifest.keys == [message.key], "another key"
     else:
         ((code, sentence),) = manifest.reasons
         assert says(code, sentence), "a dead letter without its reason"
         assert line == value, "a dead letter with other bytes"
-        assert (manifest.keys, manifest.headers) == ([b"key"], [message.headers]), (
+        assert (manifest.keys, manifest.headers) == ([message.key], [message.headers]), (
             "a dead letter with another key or headers"
         )
     if members is not None and is_request(members):
@@ -104,7 +106,7 @@ def outcome(message: Fuzzed) -> str:
 
 
 def verdict(message: Fuzzed, members: dict[str, Any]) -> str:
-    """What is to become of a request, whose parts are as they should be: its size, its headers and its lane decide."""
+    """What is to become of a request, whose parts are as they should be: its size, headers, lane and key decide."""
     size_bytes = body_bytes((message.value or b"").decode())
     if size_bytes > (NARROW_BODY_BYTES if message.narrow else BODY_BYTES):
         return "body_too_large"
@@ -114,6 +116,8 @@ def verdict(message: Fuzzed, members: dict[str, Any]) -> str:
         return "model_not_allowed"
     if inputs_of(members) > (NARROW_INPUTS if message.narrow else INPUTS):
         return "too_many_inputs"
+    if len(message.key or b"") > 64 * 1024:
+        return "key_too_large"
     return "lane_limit" if message.crowded else ACCEPTED
 
 
@@ -138,7 +142,7 @@ def check_line(line: bytes, manifest: Manifest, value: bytes, members: dict[str,
     blank = bytes.maketrans(b"\r\n", b"  ")
     assert body in value.translate(blank), "the body was changed"
     assert strict(body) == members["body"], "the body says something else"
-    assert (manifest.custom_ids, manifest.keys) == ([members["custom_id"]], [b"key"])
+    assert manifest.custom_ids == [members["custom_id"]]
     assert manifest.inputs == [inputs_of(members)]
 
 

@@ -46,6 +46,7 @@ NO_JSON = (
 )
 LITERALS = (b"null", b"true", b"false")
 KEYS = (b"model", b"input", b"stream", b"x", b"\\u0078", b"m\\u006fdel", b"")
+KEYS_OF_MESSAGES = (*[b"key"] * 30, None, b"", b"\xff", bytes(64 * 1024), bytes(64 * 1024 + 1))
 URLS = (*[b"/v1/responses", b"/v1/chat/completions", b"/v1/embeddings", b"/v1/embeddings"] * 5, b"/v1/files", b"")
 DEPTHS = (10, 197, 198, 199, 200, 250, 1000, 20_000)
 TOKENS = (*WHITE, *NO_JSON, *LITERALS, *(bytes([each]) for each in b'{}[],:"\\\x00'), b"\xef\xbb\xbf")
@@ -75,6 +76,7 @@ class Fuzzed(NamedTuple):
     """There, bodies are small, one embedding input is all that a request may have, and few models are configured."""
     crowded: bool = False
     """There, no further lane may be opened."""
+    key: bytes | None = b"key"
 
 
 def message(chance: random.Random) -> Fuzzed:
@@ -87,7 +89,8 @@ def message(chance: random.Random) -> Fuzzed:
         chance.choice(HEADERS) for _ in range(chance.choice((0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 120)))
     ]
     value_or_none = value if value or chance.random() < 0.5 else None
-    return Fuzzed(value_or_none, headers, narrow=chance.random() < 0.1, crowded=chance.random() < 0.03)
+    narrow, crowded = chance.random() < 0.1, chance.random() < 0.03
+    return Fuzzed(value_or_none, headers, narrow, crowded, chance.choice(KEYS_OF_MESSAGES))
 
 
 class Writer:

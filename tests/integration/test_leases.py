@@ -168,3 +168,14 @@ async def test_work_that_stands_still_or_takes_too_long_loses_its_lease(database
         await keeper.round()
         assert moving.held_until > until
         assert not moving.lost
+
+
+async def test_a_lease_that_somebody_has_locked_is_not_waited_for(database: str) -> None:
+    """Whoever asks holds other things meanwhile."""
+    async with migrated(database) as pool:
+        await held(pool, "role")
+        await run_out(pool, "role")
+        async with pool.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM lease WHERE name = 'role' FOR UPDATE")
+            assert await asyncio.wait_for(holder(pool).acquire_lease("role"), 20) is None
+        assert await holder(pool).acquire_lease("role") == 2

@@ -60,14 +60,14 @@ async def test_every_bad_message_comes_back_once_as_it_was_with_its_code_and_the
     bridge, sent = talk.bridge, {}
     for name, bad in BAD.items():
         headers = [*bad.headers, *THEIRS]
-        [(_, offset)] = await bridge.produce([bad.value], key=name.encode(), headers=headers)
+        [(_, offset)] = await bridge.produce([bad.value], key=bad.key, headers=headers)
         sent[str(offset)] = name
     letters = await bridge.dead_letters(len(BAD))
     assert sorted(each.header("penstock.origin.offset") for each in letters) == sorted(sent)
     for letter in letters:
         name = sent[letter.header("penstock.origin.offset")]
         bad = BAD[name]
-        assert (letter.key, letter.value) == (name.encode(), bad.value)
+        assert (letter.key, letter.value) == (bad.key, bad.value)
         assert letter.headers.items() >= dict([*bad.headers, *THEIRS]).items()
         assert letter.header("penstock.error.code") == bad.code, name
         assert says(bad.code, letter.header("penstock.error.reason"))

@@ -48,10 +48,12 @@ async def test_a_result_that_the_broker_refuses_for_its_size_is_a_dead_letter(br
     """The topic takes less than it did when the service started. Off: the result is sent again as it is."""
     async with bridge.service():
         await take(bridge, bridge.result_topic, LIMIT)
-        await bridge.produce([embedding("large", inputs=3000)])
-        [letter] = await bridge.dead_letters(1)
-        assert letter.header("penstock.error.code") == "result_too_large"
+        await bridge.produce([embedding("large", inputs=3000), embedding("larger than it seems", inputs=300)])
+        for letter in await bridge.dead_letters(2):
+            assert letter.header("penstock.error.code") == "result_too_large"
         await bridge.check()
+    [(removed_at,)] = await bridge.sql("SELECT files_removed_at FROM batch")
+    assert removed_at is not None, "the janitor would delete the only copy of what was paid for"
 
 
 @pytest.mark.defence("dead_letter_cut")

@@ -111,7 +111,7 @@ async def test_a_refusal_that_names_no_line_is_tried_again_at_the_same_attempt(d
         batch_id = await batch_of(pool, 3)
         assert await refusals.refuse(batch_id, line=None) is None, "the refusal is the answer"
         batch = await refusals.batch(batch_id)
-        assert (batch.state, batch.refusals) == (BatchState.SEALED, 1)
+        assert (batch.state, batch.refusals) == (BatchState.SEALED, 0), "its creates were not refused"
         assert batch.attempts == (0,), "what was never executed has failed"
 
 
@@ -162,3 +162,16 @@ async def test_a_window_of_bad_lines_alone_is_answered_after_a_bounded_number_of
         assert creates <= CREATES_MAX + PIECES
         answered = sum(each.size.requests for each in await refusals.batches(BatchState.ENDED))
         assert answered == 2_000
+
+
+async def test_a_refused_batch_has_cost_nothing_and_its_creates_were_not_refused(database: str) -> None:
+    """A cost of 0 would count against no limit; and refusals of creates answer all requests in the end."""
+    async with migrated(database) as pool:
+        refusals = Refusals(pool)
+        batch_id = await batch_of(pool, 20)
+        async with pool.pool.acquire() as connection:
+            await connection.execute("UPDATE batch SET cost_usd = 0, saving_usd = 0 WHERE id = $1", batch_id)
+        assert await refusals.refuse(batch_id, code="server_error", line=None) is None
+        again = await refusals.batch(batch_id)
+        assert (again.state, again.cost_usd, again.saving_usd) == (BatchState.SEALED, None, None)
+        assert again.refusals == 0

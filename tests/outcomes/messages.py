@@ -17,7 +17,8 @@ BAD = (
     Row("bad-size", "a body that is too large, more inputs than a batch takes, a model that is not configured", LETTER),
     Row(
         "bad-headers",
-        "headers that are too many or too large, or ask for a topic, a deadline or a priority that there is not",
+        "headers that are too many or too large, or ask for a topic, a deadline or a priority that there is not;"
+        " a key that is too long",
         LETTER,
     ),
     Row("bad-lane", "more different models and endpoints than may wait (`lane_limit`)", LETTER),

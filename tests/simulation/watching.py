@@ -175,14 +175,14 @@ def refused(world: World, batch: Batch) -> Verdict | None:
     """A batch that failed at validation (B5). Returns a verdict when it answers all."""
     error = batch.errors[0] if batch.errors else BatchError("unknown", "no reason given", None)
     count = batch.size.requests
-    delay = SUBMISSION.delay_seconds(batch.refusals + 1, world.chance.random())
+    delay = SUBMISSION.delay_seconds(batch.window.creates, world.chance.random())
     remedy = batches.remedy(error, requests=count, lines_lost=batch.lines_lost, creates=batch.window.creates)
     world.note("refused", batch.number, error, remedy)
     match remedy:
         case Remedy.ANSWER_ALL:
             return Verdict(error.code, error.message)
         case Remedy.AGAIN:
-            world.send_again(batch, delay, 1)
+            world.send_again(batch, delay, 0)
         case Remedy.AGAIN_SMALLER:
             limit = quota.learned_limit(error.message)
             known = world.quota(batch.lane.key.model)
@@ -192,7 +192,7 @@ def refused(world: World, batch: Batch) -> Verdict | None:
             known.learned_at, known.probing = world.now, limit is None
             if count == 1 and limit is not None and batch.size.tokens > limit:
                 return Verdict(error.code, error.message)
-            world.send_again(batch, delay, 1)
+            world.send_again(batch, delay, 0)
         case Remedy.ANSWER_LINE:
             line = error.line or 1
             rest = batches.positions(batch.parts, 0, line - 1) + batches.positions(batch.parts, line, count - line)
@@ -209,7 +209,7 @@ def refused(world: World, batch: Batch) -> Verdict | None:
 def halt(world: World, batch: Batch) -> None:
     """Stop a lane until an operator has looked; what it has sealed gives back its tokens."""
     batch.lane.halted = True
-    world.send_again(batch, 0.0, 1)
+    world.send_again(batch, 0.0, 0)
     for each in [each for each in world.reservations if each.lane is batch.lane and each.state is BatchState.SEALED]:
         world.release(each)
     world.wake(2 * 3600.0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from penstock.core.lane import EMBEDDINGS
 from penstock.core.reasons import REASONS
-from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.core.result import HEADERS_BYTES_MAX, KEY_BYTES_MAX
 from penstock.core.wishes import HEADERS_MAX
 
 URL = "/v1/responses"
@@ -31,6 +31,7 @@ class Bad(NamedTuple):
     value: bytes | None
     code: str
     headers: Sequence[tuple[str, bytes]] = ()
+    key: bytes = b"key"
 
 
 def line(body: bytes, url: str = URL) -> bytes:
@@ -122,6 +123,7 @@ OTHERS = {
     "a model that is not configured": Bad(line(b'{"model":"another"}'), "model_not_allowed"),
     "too many headers": Bad(GOOD, "headers_too_large", [("h", b"")] * (HEADERS_MAX + 1)),
     "too large headers": Bad(GOOD, "headers_too_large", [("h", bytes(HEADERS_BYTES_MAX))]),
+    "a key that is too long": Bad(GOOD, "key_too_large", key=bytes(KEY_BYTES_MAX + 1)),
     "a result topic that is not configured": Bad(
         GOOD, "result_topic_not_allowed", [("penstock-result-topic", b"theirs")]
     ),
@@ -133,7 +135,7 @@ OTHERS = {
     "a priority in capitals": Bad(GOOD, "invalid_priority", [("penstock-priority", b"High")]),
     "an empty priority": Bad(GOOD, "invalid_priority", [("penstock-priority", b"")]),
 }
-"""Those that the lane or a header tells."""
+"""Those that the lane, the key or a header tells."""
 
 BAD = VALUES | OTHERS
 LATER = {

@@ -18,7 +18,7 @@ from penstock.core.account import MATCHED, AccountRule
 from penstock.core.lane import CEILINGS, ENDPOINTS, LanePolicy, Lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
-from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.core.result import HEADERS_BYTES_MAX, KEY_BYTES_MAX
 from penstock.core.wishes import HEADERS_MAX
 from penstock.settings import IntakeSettings, ProviderSettings, Settings, variable
 from penstock.telemetry import metrics
@@ -280,6 +280,7 @@ LIMITS: dict[str, dict[str, object]] = {
     "body_too_large": {"limit": IntakeSettings().body_bytes_max},
     "too_many_inputs": {"limit": LanePolicy().inputs_max},
     "headers_too_large": {"count": HEADERS_MAX, "limit": HEADERS_BYTES_MAX},
+    "key_too_large": {"limit": KEY_BYTES_MAX},
     "result_too_large": {"size": "N", "topic": "TOPIC"},
 }
 """Figures of the sentences, as they are by default."""

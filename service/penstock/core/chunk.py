@@ -24,6 +24,11 @@ LEVEL = 1  # zstd: prompts repeat, and a higher level costs more CPU than it sav
 Headers = Sequence[tuple[str, bytes | None]]
 
 
+def headers_bytes(headers: Headers) -> int:
+    """Names and values of headers together."""
+    return sum(len(name) + len(value or b"") for name, value in headers) if headers else 0
+
+
 class Manifest(msgspec.Struct, array_like=True):
     """Columns over the requests of a chunk; all of one topic of one cluster.
 
@@ -67,6 +72,10 @@ class Manifest(msgspec.Struct, array_like=True):
     def result_id(self, index: int) -> str:
         """The deterministic id of the result of one request."""
         return result_id(self.cluster_id, self.topic_id, self.partitions[index], self.offsets[index])
+
+    def beside_bytes(self, index: int) -> int:
+        """What one request carries beside its line, its key and its headers."""
+        return len(self.keys[index] or b"") + headers_bytes(self.headers[index])
 
     def copy_from(self, other: "Manifest", index: int) -> None:
         """Append one request of another manifest of the same topic, all but the length of its line."""

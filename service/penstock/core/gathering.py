@@ -11,7 +11,7 @@ from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
 from penstock.core.reasons import rejected
 from penstock.core.request import Request, RequestLimits, parse_request
-from penstock.core.result import passed
+from penstock.core.result import KEY_BYTES_MAX, passed
 from penstock.core.token import estimate
 from penstock.core.turn import SHARE_REQUESTS, USUAL, Priority, Turn, share_of
 from penstock.core.wishes import NO_WISHES, Wishes, read_wishes
@@ -55,7 +55,7 @@ class Group(NamedTuple):
     messages: list[Message]
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """A group, and the policy of its lane."""
 
     group: Group
@@ -89,17 +89,19 @@ class Gathering:
     def sort(self, source: Source, messages: Iterable[Message]) -> None:
         """Take messages of one topic in; CPU work of about 5 µs each: call it off the loop."""
         rules = self.rules
-        places: dict[tuple[str, str, str, Priority], Place] = {}
+        destinations: dict[tuple[str, str, str, Priority], Destination] = {}
         for message in messages:
             try:
                 request = parse_request(message.value, rules.limits)
                 wishes = read_wishes(message.headers, rules.result_topics) if message.headers else NO_WISHES
-                kind = request.url, request.model, wishes.tenant, wishes.priority
-                if (found := places.get(kind)) is None:
-                    found = places[kind] = self.place(source, request, wishes)
+                wanted = request.url, request.model, wishes.tenant, wishes.priority
+                if (found := destinations.get(wanted)) is None:
+                    found = destinations[wanted] = self.destination(source, request, wishes)
                 group, policy = found
                 if request.inputs > policy.inputs_max:
                     raise rejected("too_many_inputs", limit=policy.inputs_max)
+                if message.key and len(message.key) > KEY_BYTES_MAX:
+                    raise rejected("key_too_large", limit=KEY_BYTES_MAX)
             except RejectedMessage as rejection:
                 self.reject(source, message, rejection)
                 continue
@@ -114,8 +116,8 @@ class Gathering:
             group.bodies.append(request.body)
             group.messages.append(message)
 
-    def place(self, source: Source, request: Request, wishes: Wishes) -> Place:
-        """Where requests like this one belong.
+    def destination(self, source: Source, request: Request, wishes: Wishes) -> Destination:
+        """Where requests like this one go.
 
         Raises:
             RejectedMessage: the model is not among those allowed.
@@ -128,7 +130,7 @@ class Gathering:
         policy = lanes.policy(bare)
         lane = bare._replace(completion_window=policy.completion_window)
         share = share_of(wishes.tenant) if wishes.tenant else 0
-        return Place(self.group(Kind(lane, source, Turn(wishes.priority, share))), policy)
+        return Destination(self.group(Kind(lane, source, Turn(wishes.priority, share))), policy)
 
     def reject(self, source: Source, message: Message, rejection: RejectedMessage) -> None:
         """Keep a message that cannot be a request, with its original bytes, for the dead-letter topic."""

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from penstock.core.answered import NOTHING_ANSWERED, Answered
-from penstock.core.chunk import Manifest
+from penstock.core.chunk import Headers, Manifest
 from penstock.core.decision import FINAL, FROM_FILE, Decision, Outcome
 from penstock.core.reasons import reason
 from penstock.core.result import (
     HEADERS_BYTES_MAX,
-    Headers,
+    KEY_BYTES_MAX,
     dead_letter_headers,
     error_value,
     original_line,
@@ -26,7 +26,6 @@ from penstock.core.window import Part
 RECORD_BYTES = 1024 * 1024
 """Kafka's default `max.message.bytes`, for a topic whose own limit is not known."""
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
-KEY_BYTES_MAX = 64 * 1024
 RECORD_OVERHEAD_BYTES = 512
 """What the record's frame takes beside key, value and headers."""
 

@@ -27,6 +27,7 @@ REASONS = {
     "model_not_allowed": "body.model is not among the models that are configured.",
     "lane_limit": "Too many different models and endpoints wait already; send it again later.",
     "headers_too_large": "A message may carry {count} headers of {limit} bytes together; send fewer.",
+    "key_too_large": "A message's key may have {limit} bytes; send a shorter one.",
     "result_topic_not_allowed": "The header penstock-result-topic must name a configured topic.",
     "invalid_deadline": "The header penstock-deadline-seconds must be a number above 0, such as 3600 or 0.5.",
     "invalid_priority": "The header penstock-priority must be high, normal or low.",

@@ -45,7 +45,7 @@ class Requeue:
         self.manifest.copy_from(manifest, index)
         self.manifest.lengths.append(len(line))
         self.lines.append(line)
-        self.size_bytes += len(line)
+        self.size_bytes += len(line) + manifest.beside_bytes(index)
         return self.size_bytes >= CHUNK_BYTES or len(self.lines) >= CHUNK_REQUESTS
 
     def renamed(self, line: bytes) -> bytes:

@@ -1,16 +1,13 @@
 """Results and dead letters, as consumers read them."""
 
 import hashlib
-from collections.abc import Sequence
 
 import msgspec
 
-from penstock.core.chunk import Manifest
+from penstock.core.chunk import Headers, Manifest
 from penstock.core.members import read_members
 from penstock.core.redrive import ORIGIN_HEADER
 from penstock.core.requeue import ID_START
-
-Headers = Sequence[tuple[str, bytes | None]]
 
 RESULT_TOPIC_HEADER = "penstock-result-topic"
 """On a request: the result topic that the producer picks, among the configured ones."""
@@ -26,6 +23,8 @@ PASSED_HEADERS = frozenset(
 """Request headers that come back on the result, beside all that start with `x-`."""
 HEADERS_BYTES_MAX = 16 * 1024
 """Names and values of all headers that a message may have."""
+KEY_BYTES_MAX = 64 * 1024
+"""A message's key."""
 DEAD_LETTER_VALUE_BYTES = 64 * 1024
 """What is kept of a value that is too large for the dead-letter topic."""
 

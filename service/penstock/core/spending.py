@@ -28,7 +28,7 @@ class Spent(NamedTuple):
     priced_usd: float
     """Of all those of two days that have a cost."""
     priced_tokens: int
-    """The same batches' tokens."""
+    """The tokens of those that cost anything: what was refused or never begun says nothing of the price."""
 
     @property
     def usd_per_token(self) -> float | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Container
 from typing import NamedTuple
 
-from penstock.core.chunk import Headers
+from penstock.core.chunk import Headers, headers_bytes
 from penstock.core.reasons import rejected
 from penstock.core.result import (
     DEADLINE_HEADER,
@@ -40,8 +40,7 @@ def read_wishes(headers: Headers, result_topics: Container[str]) -> Wishes:
     Raises:
         RejectedMessage: one asks for what is not allowed, or they are too many or too large to be kept.
     """
-    size_bytes = sum(len(name) + len(value or b"") for name, value in headers)
-    if len(headers) > HEADERS_MAX or size_bytes > HEADERS_BYTES_MAX:
+    if len(headers) > HEADERS_MAX or headers_bytes(headers) > HEADERS_BYTES_MAX:
         raise rejected("headers_too_large", count=HEADERS_MAX, limit=HEADERS_BYTES_MAX)
     tenant, priority, seconds, topic = NO_WISHES
     for name, value in headers:

@@ -46,7 +46,6 @@ class Owner(NamedTuple):
     state: BatchState
     file_id: str | None
     provider_batch_id: str | None
-    requests: int
 
 
 class Duplicate(NamedTuple):
@@ -195,10 +194,7 @@ class JanitorStore:
     async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:
         """The batches that provider objects name; read it after the listing (B4)."""
         rows = await self.database.fetch("batches_named", list(batch_ids))
-        return {
-            row["id"]: Owner(BatchState(row["state"]), row["file_id"], row["provider_batch_id"], row["requests"])
-            for row in rows
-        }
+        return {row["id"]: Owner(BatchState(row["state"]), row["file_id"], row["provider_batch_id"]) for row in rows}
 
     @failpoint("janitor.note_duplicates")
     async def note_duplicates(self, lease: Held, creates: Sequence[tuple[uuid.UUID, str]]) -> list[Duplicate]:

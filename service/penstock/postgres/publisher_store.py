@@ -17,8 +17,6 @@ class Known(NamedTuple):
 
     state: BatchState
     decision_id: uuid.UUID | None
-    requests: int
-    next_position: int
 
 
 class PublisherStore:
@@ -34,10 +32,10 @@ class PublisherStore:
         return list(dict.fromkeys(row["slot"] for row in rows))
 
     @failpoint("publisher.batches")
-    async def batches(self, lease: Held, slot: int) -> list[tuple[uuid.UUID, BatchState]]:
+    async def batches(self, lease: Held, slot: int) -> list[uuid.UUID]:
         """The slot's unpublished batches, read while the lease epoch is proven ours (P1)."""
         async with self.database.transaction(lease) as connection:
-            return [(row["id"], BatchState(row["state"])) for row in await connection.fetch("slot_batches", slot)]
+            return [row["id"] for row in await connection.fetch("slot_batches", slot)]
 
     @failpoint("publisher.known")
     async def known(
@@ -46,10 +44,7 @@ class PublisherStore:
         """What Postgres knows of the batches that the ledger names (P6), and what is answered that it had lost."""
         async with self.database.transaction(lease) as connection:
             rows = await connection.fetch("batches_of_ledger", list(batch_ids))
-            found = {
-                row["id"]: Known(BatchState(row["state"]), row["decision_id"], row["requests"], row["next_position"])
-                for row in rows
-            }
+            found = {row["id"]: Known(BatchState(row["state"]), row["decision_id"]) for row in rows}
             return found, await read_answered(connection)
 
     @failpoint("publisher.expected")

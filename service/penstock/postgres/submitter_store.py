@@ -42,7 +42,7 @@ class Again:
     """How a batch goes back to wait: for how long, whether it counts as a refusal, and whether it needs a new file."""
 
     delay_seconds: float
-    refusals: int = 1
+    refusals: int = 0
     new_file: bool = False
 
 

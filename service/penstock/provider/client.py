@@ -1,5 +1,6 @@
 """The Batch API of one account."""
 
+import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,6 +75,8 @@ class WatchedFile(io.FileIO):
 class ProviderClient:
     """Calls of one account. Reads are retried by the SDK; a create is sent once and never again (B2).
 
+    No call takes longer than the time-out, the SDK's retries and pauses among them: whoever calls holds a lease.
+
     Args:
         settings: where, and with which key; the key is read again after a 401.
     """
@@ -101,18 +104,29 @@ class ProviderClient:
         """Close the connections."""
         await self.sdk.close()
 
-    async def call(self, operation: str, call: Callable[[], Awaitable[Any]], *, creates: bool = False) -> Any:
+    async def call(
+        self,
+        operation: str,
+        call: Callable[[], Awaitable[Any]],
+        *,
+        creates: bool = False,
+        seconds: float | None = None,
+    ) -> Any:
         """Run a call, map its errors, count and time it.
 
         Args:
             operation: its name in metrics and errors.
             call: makes the call on the client as it is now.
             creates: its effect may have happened although its answer is an error or is lost.
+            seconds: what it may take in all; the settings' time-out when not given.
         """
         started = time.monotonic()
         try:
-            answer = await call()
-        except openai.OpenAIError as error:
+            async with asyncio.timeout(seconds or self.settings.timeout_seconds):
+                answer = await call()
+            if isinstance(answer, str):
+                raise ValueError("no JSON")  # noqa: TRY301, TRY004 - as the SDK says of other answers that are none
+        except (openai.OpenAIError, TimeoutError, ValueError) as error:
             mapped = map_error(operation, error, creates=creates)
             self.count(operation, mapped)
             if isinstance(mapped, ProviderDenied):
@@ -145,11 +159,8 @@ class ProviderClient:
             self.keys += 1
 
     @failpoint("files.create")
-    async def upload(self, path: Path, name: str, size_bytes: int, moved: Callable[[], None]) -> str:
-        """Upload a batch input file; returns its id.
-
-        The time-out is per read and write; the caller's lease bounds the whole. ``moved`` is called as it is read.
-        """
+    async def upload(self, path: Path, name: str, size_bytes: int, moved: Callable[[], None], *, seconds: float) -> str:
+        """Upload a batch input file, in so many seconds at most; returns its id. ``moved`` is called as it is read."""
 
         async def send() -> Any:
             with WatchedFile(path, moved) as file:
@@ -159,7 +170,7 @@ class ProviderClient:
                     expires_after={"anchor": "created_at", "seconds": self.settings.file_expires_seconds},
                 )
 
-        answer = await self.call("files.create", send)
+        answer = await self.call("files.create", send, seconds=seconds)
         if answer.bytes != size_bytes:
             raise ProviderUnavailable("files.create", f"{answer.bytes} bytes arrived of {size_bytes}")
         return str(answer.id)
@@ -196,7 +207,8 @@ class ProviderClient:
     async def download(self, file_id: str, take: Callable[[bytes], Awaitable[None]]) -> None:
         """Hand over a file's bytes, in blocks as they arrive."""
         try:
-            async with self.sdk.files.with_streaming_response.content(file_id) as answer:
+            once = self.sdk.with_options(max_retries=0)  # the first byte comes within one time-out, or not at all
+            async with once.files.with_streaming_response.content(file_id) as answer:
                 async for block in answer.iter_bytes(BLOCK_BYTES):
                     await take(block)
         except (openai.OpenAIError, httpx2.HTTPError) as error:

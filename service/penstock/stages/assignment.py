@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.errors import GroupAuthorizationFailedError
 
 from penstock.core.answered import AnsweredSpan
+from penstock.core.chunk import headers_bytes
 from penstock.core.gathering import Source
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import Place, Stand
 
 WENT_BACK = "Kafka's group committed"
 """How the reason begins with which a partition halts because Postgres lost data."""
+NOT_ALLOWED = "reading it is not allowed"
+"""Why a partition halts until it is: that says nothing of its records."""
 
 
 @dataclass(slots=True)
@@ -45,7 +49,7 @@ class Polled:
 
     def add(self, partition: TopicPartition, records: list[Any]) -> int:
         """Take a poll's records of one partition in; returns their bytes."""
-        size_bytes = sum(len(record.value or b"") + len(record.key or b"") for record in records)
+        size_bytes = sum(map(record_bytes, records))
         self.records.setdefault(partition, []).extend(records)
         self.ends[partition] = records[-1].offset + 1
         self.count += len(records)
@@ -59,8 +63,21 @@ class Polled:
                 self.ends[partition] = position
 
 
+def record_bytes(record: Any) -> int:
+    """Value, key and headers of a record: what it takes until it is stored."""
+    return len(record.value or b"") + len(record.key or b"") + headers_bytes(record.headers)
+
+
+def passes(error: Exception) -> bool:
+    """Whether a poll that failed says nothing of the records: the network, the group, what the client calls passing."""
+    passing = isinstance(error, OSError | TimeoutError | GroupAuthorizationFailedError)
+    return passing or bool(getattr(error, "retriable", False))
+
+
 def mend_of(partition: TopicPartition, reason: str) -> str:
     """The command that lets a halted partition go on."""
+    if reason == NOT_ALLOWED:
+        return f"grant READ on {partition.topic}: it goes on within a minute"
     if reason.startswith(WENT_BACK):
         return "penstock resume restored"
     return f"penstock resume partition {partition.topic} {partition.partition}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from penstock.core.answered import has
 from penstock.core.errors import Superseded, Unreadable
@@ -22,7 +22,7 @@ from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
 from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
 from penstock.settings import IntakeSettings
-from penstock.stages.assignment import Assigned, Halted, Polled, halt_reason, mend_of, recreated
+from penstock.stages.assignment import NOT_ALLOWED, Assigned, Halted, Polled, halt_reason, mend_of, passes, recreated
 from penstock.stages.lag import Lag
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
@@ -184,7 +184,7 @@ class Intake(Stage):
         except (OffsetOutOfRangeError, NoOffsetForPartitionError):
             raise
         except Exception as error:
-            if isinstance(error, OSError | TimeoutError) or getattr(error, "retriable", False):
+            if passes(error):
                 raise
             raise Unreadable(type(error).__name__) from error
 
@@ -203,10 +203,12 @@ class Intake(Stage):
             try:
                 await consumer.poll_one(partition)
             except Exception as error:
-                if isinstance(error, OSError | TimeoutError) or getattr(error, "retriable", False):
+                if passes(error):
                     raise
-                reason = f"the records from {mine.handed_on} cannot be read: {type(error).__name__}"
-                await self.halt(partition, mine.place, reason, mine.handed_on)
+                reason = NOT_ALLOWED
+                if lasting := not isinstance(error, TopicAuthorizationFailedError):
+                    reason = f"the records from {mine.handed_on} cannot be read: {type(error).__name__}"
+                await self.halt(partition, mine.place, reason, mine.handed_on, lasting=lasting)
         self.seen_assignments = None  # polling has moved positions
 
     def hand_on(self, polled: Polled) -> dict[Place, Span]:
@@ -334,8 +336,10 @@ class Intake(Stage):
         await self.store.ensure_positions({places[each]: (each.topic, offsets[each]) for each in fresh})
         return await self.store.read_positions(places.values())
 
-    async def halt(self, partition: TopicPartition, place: Place, reason: str, position: int) -> None:
-        """Halt and pause one partition, loudly; the others go on (I4, I6)."""
+    async def halt(
+        self, partition: TopicPartition, place: Place, reason: str, position: int, *, lasting: bool = True
+    ) -> None:
+        """Halt and pause one partition, loudly; the others go on (I4, I6). What does not last is tried each minute."""
         self.halted[partition] = Halted(place, position)
         self.assigned.pop(partition, None)
         halted = sum(each.topic == partition.topic for each in self.halted)
@@ -347,7 +351,8 @@ class Intake(Stage):
             reason=reason,
             mend=mend_of(partition, reason),
         )
-        await self.store.halt_partition(place, reason, position)
+        if lasting:
+            await self.store.halt_partition(place, reason, position)
 
     async def halt_out_of_range(self, error: OffsetOutOfRangeError) -> None:
         """Halt the partitions whose position the broker no longer has, unless it has by now."""

@@ -130,11 +130,17 @@ class Poller(Stage):
 
     async def look(self, lease: Lease, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
         """What the provider says of the watched batches, by its id; absence and 404 are no status."""
-        seen = await self.page_back(lease, watched) if len(watched) > 1 else {}
+        seen: dict[str, ProviderBatch] = {}
+        failures: list[ProviderError] = []
+        if len(watched) > 1:
+            try:
+                await self.page_back(lease, watched, seen)
+            except (ProviderUnavailable, ProviderRefused, ProviderMissing) as error:
+                failures.append(error)
+                log.warning("batches.unlisted", account=self.account, error=str(error))
         # Those asked for longest ago come first: neither many stragglers nor failures starve any.
         unseen = [each.provider_batch_id for each in watched if each.provider_batch_id not in seen]
         unseen.sort(key=lambda each: self.asked_at.get(each, 0.0))
-        failures: list[ProviderError] = []
         for provider_batch_id in unseen[:CALLS_PER_ROUND]:
             self.asked_at[provider_batch_id] = time.monotonic()
             try:
@@ -151,11 +157,10 @@ class Poller(Stage):
             raise failures[0]
         return seen
 
-    async def page_back(self, lease: Lease, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:
-        """The watched batches that are on the account's pages, as far back as paging is the cheaper way."""
+    async def page_back(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
+        """See the watched batches that are on the account's pages, as far back as paging is the cheaper way."""
         wanted = {each.provider_batch_id for each in watched}
         oldest = min(each.submitted_at for each in watched) - CLOCKS_APART
-        seen: dict[str, ProviderBatch] = {}
         after: str | None = None
         for _ in range(CALLS_PER_ROUND):
             page, after = await self.client.page(after)
@@ -171,7 +176,6 @@ class Poller(Stage):
             pages_left = (last - oldest).total_seconds() / max((first - last).total_seconds(), 1.0)
             if unseen <= pages_left or last < oldest:
                 break
-        return seen
 
     async def record(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
         """Store the statuses that moved forward."""
@@ -182,10 +186,10 @@ class Poller(Stage):
                 continue
             if found.status not in PROVIDER_RANK:
                 self.unknown(found.status)
-            priced = None
-            if is_terminal(found.status):
-                priced = bill(each.key.model, found.input_tokens, found.cached_tokens, found.output_tokens)
-            sightings.append(Sighting(each, found, priced))
+            priced = bill(each.key.model, found.input_tokens, found.cached_tokens, found.output_tokens)
+            # A batch that did its work and tells no usage has no known cost: it goes on being counted by the estimate.
+            known = found.status != "completed" or found.input_tokens + found.output_tokens > 0
+            sightings.append(Sighting(each, found, priced if known and is_terminal(found.status) else None))
         moved = await self.store.record(lease, sightings) if sightings else set()
         for sighting in sightings:
             if sighting.watched.id in moved:

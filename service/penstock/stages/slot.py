@@ -43,6 +43,9 @@ log = structlog.get_logger()
 SLICE = 500
 SLICE_BYTES = 8 * 1024 * 1024
 """Positions and bytes of results that are built at a time, off the loop."""
+REFUSED_BYTES = 256 * 1024
+"""Half of it is what a topic may take that refused a record for its size, and half of that when it did so again."""
+REFUSED_BYTES_MIN = 1024
 PASSING = (ProviderError, OSError, PenstockError)
 """Why a batch may not be decided now."""
 REFUSED_BY_TOPIC = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
@@ -71,8 +74,8 @@ class SlotTools:
     limits: dict[str, int]
     """The largest record of each result and dead-letter topic, in bytes."""
     patience: dict[uuid.UUID, Patience] = field(default_factory=dict)
-    refused_sizes: set[uuid.UUID] = field(default_factory=set)
-    """Batches of which the broker refused a record for its size: large results become dead letters (P8)."""
+    refused_sizes: Counter[uuid.UUID] = field(default_factory=Counter)
+    """How often the broker refused a record of a batch for its size: large results become dead letters (P8)."""
 
 
 class SlotSession:
@@ -108,10 +111,10 @@ class SlotSession:
             await self.read_ledger()
             self.clock_offset = await self.tools.collector.store.database_clock() - time.monotonic()
             while not drain.is_set():
-                ready = [each for each in await self.store.batches(self.lease, self.slot) if self.due(each[0])]
+                ready = [each for each in await self.store.batches(self.lease, self.slot) if self.due(each)]
                 if not ready:
                     break
-                for batch_id, _ in ready:
+                for batch_id in ready:
                     if drain.is_set():
                         break
                     if await self.work(batch_id):
@@ -172,7 +175,7 @@ class SlotSession:
                 log.error("batch.parked", batch=str(batch_id), error=reason)  # noqa: TRY400 - no trace helps
                 await self.store.park(self.lease, batch_id, reason)
             if isinstance(error, RecordTooLarge):
-                self.tools.refused_sizes.add(batch_id)
+                self.tools.refused_sizes[batch_id] += 1
             if isinstance(error, UnknownFormat):
                 metrics.formats_unknown.labels(error.kind).inc()
                 log.warning("format.unknown", kind=error.kind, batch=str(batch_id), error=str(error))
@@ -180,7 +183,7 @@ class SlotSession:
                 raise
             return False
         self.tools.patience.pop(batch_id, None)
-        self.tools.refused_sizes.discard(batch_id)
+        self.tools.refused_sizes.pop(batch_id, None)
         return True
 
     def wait(self, batch_id: uuid.UUID, error: Exception) -> None:
@@ -213,7 +216,7 @@ class SlotSession:
             publication = self.publication(batch, decision, spooled, stack)
             while position < batch.size.requests and decision.finals:
                 position = await self.transaction(batch, decision_id, publication, spooled, position)
-        least = min(self.tools.limits.values())
+        least = min(publication.limits.values())
         keep = spooled is not None and any(may_overflow(length, least) for length in spooled.lines.lengths)
         await self.store.mark(self.lease, batch.id, position, keep_files=keep)
         self.published(batch, decision)
@@ -226,8 +229,9 @@ class SlotSession:
         for file in files:
             stack.callback(os.close, file)
         limits = self.tools.limits
-        if batch.id in self.tools.refused_sizes:
-            limits = {topic: min(limit, 128 * 1024) for topic, limit in limits.items()}
+        if refusals := self.tools.refused_sizes[batch.id]:
+            taken = max(REFUSED_BYTES >> refusals, REFUSED_BYTES_MIN)
+            limits = {topic: min(limit, taken) for topic, limit in limits.items()}
 
         def line_of(position: int) -> bytes:
             found = spooled.lines.found(position) if spooled else None

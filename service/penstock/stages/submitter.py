@@ -131,7 +131,7 @@ class Submitter(Stage):
                     await self.resolve(claim, lease)
                     return
                 await self.require_known_key()
-                adopt = claim.epoch > 1 and not batch.refusals
+                adopt = claim.epoch > 1 and not (batch.refusals or batch.creates)
                 file_id = batch.file_id or await self.upload(batch, lease, adopt=adopt)
                 await self.create(batch, lease, file_id)
             except ProviderDenied as error:
@@ -187,7 +187,9 @@ class Submitter(Stage):
                 file_id = await self.find_file(name, size_bytes) if adopt else None
                 if file_id is None:
                     lease.require()
-                    file_id = await self.client.upload(path, name, size_bytes, lease.touch)
+                    file_id = await self.client.upload(
+                        path, name, size_bytes, lease.touch, seconds=work_seconds(size_bytes)
+                    )
                 self.outages = 0
                 lease.progress()
             finally:
@@ -286,6 +288,7 @@ class Submitter(Stage):
                 self.submitted(batch, each.id)
                 return
         if deciding:
+            await self.require_known_key()  # to another project's key everything is absent
             log.info("create.absent", batch=str(batch.id))
             ids = [doubt.id for doubt in doubts]
             await self.store.refused(lease, batch.id, ids, "absent", Again(0.0, refusals=0))

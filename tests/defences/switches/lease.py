@@ -11,7 +11,7 @@ from tests.defences.switches.registry import Patch, defence, reword
 @defence("B1", 7)
 def lease_expiry(patch: Patch) -> None:
     """A lease ends only when its holder gives it back."""
-    reword(patch, "acquire_lease", ("lease.expires_at < clock_timestamp()", "lease.expires_at = '-infinity'"))
+    reword(patch, "acquire_lease", ("expires_at < clock_timestamp()", "expires_at = '-infinity'"))
     reword(patch, "claimable_batch", ("l.expires_at < clock_timestamp()", "l.expires_at = '-infinity'"))
 
 

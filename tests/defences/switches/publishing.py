@@ -126,7 +126,7 @@ def ledger_unknown_batch(patch: Patch) -> None:
     known = PublisherStore.known
 
     async def anyway(self: PublisherStore, lease: Lease, ledger: Mapping[uuid.UUID, LedgerRecord]) -> Any:
-        rows = {each: Known(BatchState.PUBLISHED, record.decision_id, 0, 0) for each, record in ledger.items()}
+        rows = {each: Known(BatchState.PUBLISHED, record.decision_id) for each, record in ledger.items()}
         found, answered = await known(self, lease, ledger)
         return rows | found, answered
 

@@ -262,14 +262,14 @@ def test_every_bad_message_is_one_dead_letter_as_it_came_with_a_reason_of_the_li
     lanes = parse_lanes(tomllib.loads(LANES))
     rules = Rules("account", lanes, RequestLimits(BODY_BYTES_MAX), "results", "dead", lanes.topics("results"))
     gathered = Gathering(rules, NOW)
-    gathered.sort(SOURCE, [Record(bad.value, 7, headers=bad.headers)])
+    gathered.sort(SOURCE, [Record(bad.value, 7, headers=bad.headers, key=bad.key)])
     letter = only(gathered)
     assert letter.lines == [bad.value or b""]
     assert letter.manifest.nulls == ([0] if bad.value is None else [])
     ((code, sentence),) = letter.manifest.reasons
     assert code == bad.code
     assert says(code, sentence)
-    assert (letter.manifest.headers, letter.manifest.keys) == ([list(bad.headers)], [b"key"])
+    assert (letter.manifest.headers, letter.manifest.keys) == ([list(bad.headers)], [bad.key])
 
 
 def test_every_reason_has_a_message_that_meets_it() -> None:

@@ -10,7 +10,6 @@ from penstock.core.decision import FORMAT, Decision, Outcome
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
 from penstock.core.publication import (
-    KEY_BYTES_MAX,
     Publication,
     Record,
     may_overflow,
@@ -18,7 +17,7 @@ from penstock.core.publication import (
     shared_headers,
     traces,
 )
-from penstock.core.result import HEADERS_BYTES_MAX
+from penstock.core.result import HEADERS_BYTES_MAX, KEY_BYTES_MAX
 from penstock.core.window import Part
 from tests.unit.core.test_chunk import manifest_of
 

@@ -1,3 +1,5 @@
+import asyncio
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +9,7 @@ from openai.types import Batch
 from prometheus_client import REGISTRY
 
 from penstock.core.batch import BatchError, ProviderBatch
-from penstock.core.errors import ProviderUnavailable
+from penstock.core.errors import ProviderError, ProviderInDoubt, ProviderUnavailable
 from penstock.provider import client as module
 from penstock.provider.client import AWAY_SECONDS, ProviderClient, moment, provider_batch, readable
 from penstock.settings import ProviderSettings
@@ -87,3 +89,31 @@ def test_who_met_nobody_and_has_not_called_since_no_longer_says_that_the_provide
     assert away() == 1
     client.unanswered_at -= AWAY_SECONDS
     assert away() == 0
+
+
+@pytest.mark.parametrize(("creates", "raised"), [(False, ProviderUnavailable), (True, ProviderInDoubt)])
+async def test_no_call_takes_longer_than_the_time_out_whatever_the_sdk_does_meanwhile(
+    *, creates: bool, raised: type[ProviderError]
+) -> None:
+    client = ProviderClient(ProviderSettings())
+    client.settings = client.settings.model_copy(update={"timeout_seconds": 0.05})
+    with pytest.raises(raised):
+        await client.call("batches.test", lambda: asyncio.sleep(60), creates=creates)
+    assert await client.call("batches.test", lambda: asyncio.sleep(0.1, 7), creates=creates, seconds=60) == 7
+    await client.close()
+
+
+@pytest.mark.parametrize("creates", [False, True])
+async def test_an_answer_that_is_no_json_is_as_none(*, creates: bool) -> None:
+    client = ProviderClient(ProviderSettings())
+
+    async def page() -> str:
+        return "<html>Sign in to the hotel's network</html>"
+
+    async def undecodable() -> None:
+        json.loads(await page())
+
+    for answer in (page, undecodable):
+        with pytest.raises(ProviderInDoubt if creates else ProviderUnavailable):
+            await client.call("batches.test", answer, creates=creates)
+    await client.close()

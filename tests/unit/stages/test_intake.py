@@ -1,17 +1,20 @@
 import asyncio
 import uuid
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 from structlog.testing import CapturingLogger
 
-from penstock.core.gathering import Rules
+from penstock.core.gathering import Rules, Source
 from penstock.core.lane import Lanes
 from penstock.core.request import RequestLimits
 from penstock.postgres.intake_store import IntakeStore, Place
 from penstock.settings import IntakeSettings
 from penstock.stages import intake as module
+from penstock.stages.assignment import Assigned, Polled
 from penstock.stages.intake import Intake
 from penstock.telemetry import metrics
 
@@ -58,3 +61,34 @@ async def test_halted_partitions_are_counted_by_their_topic(intake: Intake, log:
     assert log.calls[-1].method_name == "error"
     assert log.calls[-1].kwargs["mend"] == "penstock resume partition one 1"
     metrics.partitions_halted.clear()
+
+
+async def test_what_may_not_be_read_is_halted_until_it_may_and_halts_no_other(
+    intake: Intake, log: CapturingLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied, fine = TopicPartition("denied", 0), TopicPartition("fine", 0)
+
+    class Consumer:
+        def high_watermarks(self) -> dict[TopicPartition, int]:
+            return {}
+
+        async def poll_one(self, partition: TopicPartition) -> None:
+            if partition == denied:
+                raise TopicAuthorizationFailedError("denied")
+
+    async def nothing(*_: object) -> None: ...
+
+    monkeypatch.setattr(intake, "reset", nothing)
+    intake.consumer = cast("Any", Consumer())
+    source = Source("cluster", "topic", uuid.uuid4())
+    intake.assigned = {each: Assigned(Place(uuid.uuid4(), 0), source, 7) for each in (denied, fine)}
+    await intake.isolate()
+    assert list(intake.assigned) == [fine]
+    assert cast("FakeStore", intake.store).halted == [], "an operator would have to resume it"
+    assert "grant READ" in log.calls[-1].kwargs["mend"]
+    metrics.partitions_halted.clear()
+
+
+def test_a_gathering_is_bounded_by_all_that_its_records_hold() -> None:
+    record = SimpleNamespace(value=b"12", key=b"345", headers=[("name", b"6789"), ("no", None)], offset=0)
+    assert Polled().add(TopicPartition("topic", 0), [record]) == 15

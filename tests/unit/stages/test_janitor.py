@@ -69,7 +69,7 @@ class FakeStore(JanitorStore):
         return [Duplicate(OURS, each, 7) for each in new]
 
     async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:
-        return dict.fromkeys(batch_ids, Owner(BatchState.SUBMITTED, None, "the-one", 7))
+        return dict.fromkeys(batch_ids, Owner(BatchState.SUBMITTED, None, "the-one"))
 
 
 class FakeClient(ProviderClient):

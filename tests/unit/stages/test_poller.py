@@ -40,11 +40,13 @@ class FakeStore(PollerStore):
         self.batches = batches
         self.abandoned: list[tuple[uuid.UUID, bool]] = []
         self.cancelled: list[uuid.UUID] = []
+        self.sightings: list[Sighting] = []
 
     async def watched(self, account: str) -> list[Watched]:
         return list(self.batches)
 
     async def record(self, lease: Held, sightings: Sequence[Sighting]) -> set[uuid.UUID]:
+        self.sightings += sightings
         return set()
 
     async def request_cancel(self, lease: Held, batch_id: uuid.UUID) -> None:
@@ -60,12 +62,15 @@ class FakeClient(ProviderClient):
 
     def __init__(self) -> None:
         self.retrieved: list[str] = []
+        self.unlisted = False
         self.renewed = 0
 
     def renew(self) -> None:
         self.renewed += 1
 
     async def page(self, after: str | None) -> tuple[list[ProviderBatch], str | None]:
+        if self.unlisted:
+            raise ProviderUnavailable("batches.list", "")
         return [], None
 
     async def retrieve(self, provider_batch_id: str) -> ProviderBatch:
@@ -184,3 +189,29 @@ async def test_an_account_of_which_nothing_is_watched_any_more_is_not_halted() -
     store.batches = []
     await poller.round()
     assert halted() == 0
+
+
+async def test_a_list_that_fails_keeps_no_batch_from_being_retrieved() -> None:
+    poller, _, client = poller_of(watched("one"), watched("other"))
+    client.unlisted = True
+    await poller.round()
+    assert client.retrieved == ["one", "other"]
+
+
+async def test_while_nothing_answers_a_round_has_failed() -> None:
+    poller, _, client = poller_of(watched("failing-1"), watched("failing-2"))
+    client.unlisted = True
+    with pytest.raises(ProviderUnavailable):
+        await poller.round()
+
+
+@pytest.mark.parametrize(
+    ("status", "tokens", "known"), [("completed", 0, False), ("completed", 9, True), ("expired", 0, True)]
+)
+async def test_a_batch_that_did_its_work_and_tells_no_usage_has_no_known_cost(
+    status: str, tokens: int, *, known: bool
+) -> None:
+    poller, store, _ = poller_of(one := watched("one"))
+    seen = ProviderBatch("one", status, NOW, None, None, None, (), {}, tokens, 0, tokens)
+    await poller.record(Lease("poller", 1, 60.0, float("inf"), 0.0), [one], {"one": seen})
+    assert [each.bill is not None for each in store.sightings] == [known]

@@ -1,5 +1,6 @@
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ class Session(SlotSession):
         tools: Any = SimpleNamespace(
             store=None,
             patience={},
-            refused_sizes=set(),
+            refused_sizes=Counter(),
             collector=SimpleNamespace(store=SimpleNamespace(load=self.load, read_decision=self.read_decision)),
         )
         super().__init__(0, Any, Any, "test", tools)  # type: ignore[arg-type]  # nothing of them is used

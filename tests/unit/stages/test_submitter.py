@@ -4,6 +4,8 @@ import errno
 import random
 import time
 import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ from penstock.core.errors import (
 )
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Held
-from penstock.postgres.submitter_store import Claim, SubmitterStore
+from penstock.postgres.submitter_store import Claim, Intent, SubmitterStore
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.submitter import DENIED_SECONDS, Submitter
@@ -77,10 +79,17 @@ class FakeCensus:
 
 
 class FakeAcquaintance:
-    """The key is the right one."""
+    """The key is the right one, or another project's."""
+
+    def __init__(self, *, known: bool = True) -> None:
+        self.known = known
 
     async def knows(self, account: str) -> bool:
-        return True
+        return self.known
+
+
+async def nothing_listed(_: datetime) -> list[object]:
+    return []
 
 
 class Failing(Submitter):
@@ -117,7 +126,7 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
 
 
 def claim_of(epoch: int = 1) -> Claim:
-    batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, file_id=None)
+    batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, creates=0, file_id=None)
     return Claim(cast("BatchRow", cast("Any", batch)), epoch, ())
 
 
@@ -194,3 +203,16 @@ async def test_a_refusal_of_the_key_that_others_have_seen_the_end_of_is_forgotte
     submitter.denied_at -= DENIED_SECONDS
     await submitter.round()
     assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 0
+
+
+async def test_with_another_projects_key_no_create_is_found_absent() -> None:
+    """Whatever it lists, the batch that the lost create made is not among it."""
+    store = FakeStore()
+    submitter = submitter_of(store, KeyError())
+    submitter.acquaintance = cast("Any", FakeAcquaintance(known=False))
+    submitter.client = cast("Any", SimpleNamespace(back_to=nothing_listed))
+    old = Intent(uuid.uuid4(), datetime.now(UTC), 1e6)
+    claim = replace(claim_of(), doubts=(old,))
+    cast("Any", claim.batch).state = BatchState.CREATING
+    await submitter.submit(claim, lease_of("batch"))
+    assert store.looked == [claim.batch.id]

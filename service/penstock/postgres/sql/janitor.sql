@@ -22,7 +22,7 @@ WHERE published_at < statement_timestamp() - make_interval(secs => $1) AND files
 UPDATE batch SET files_removed_at = clock_timestamp() WHERE id = $1;
 
 -- name: batches_named
-SELECT id, state, file_id, provider_batch_id, requests FROM batch WHERE id = ANY($1::uuid[]);
+SELECT id, state, file_id, provider_batch_id FROM batch WHERE id = ANY($1::uuid[]);
 
 -- name: note_duplicates
 UPDATE intent AS i SET provider_batch_id = d.provider_batch_id

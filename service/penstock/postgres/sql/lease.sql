@@ -1,10 +1,21 @@
 -- name: acquire_lease
-INSERT INTO lease (name, epoch, holder, expires_at)
-VALUES ($1, 1, $2, clock_timestamp() + make_interval(secs => $3))
-ON CONFLICT (name) DO UPDATE
-SET epoch = lease.epoch + 1, holder = excluded.holder, expires_at = excluded.expires_at
-WHERE lease.expires_at < clock_timestamp()
-RETURNING epoch;
+-- One that is locked has a holder at work: waiting for the end of its transaction would hold up what the caller holds.
+WITH free AS (
+    SELECT name FROM lease WHERE name = $1 AND expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED
+),
+taken AS (
+    UPDATE lease AS l SET epoch = l.epoch + 1, holder = $2, expires_at = clock_timestamp() + make_interval(secs => $3)
+    FROM free WHERE l.name = free.name
+    RETURNING l.epoch
+),
+made AS (
+    INSERT INTO lease (name, epoch, holder, expires_at)
+    SELECT $1, 1, $2, clock_timestamp() + make_interval(secs => $3)
+    WHERE NOT EXISTS (SELECT FROM lease WHERE name = $1)
+    ON CONFLICT (name) DO NOTHING
+    RETURNING epoch
+)
+SELECT epoch FROM taken UNION ALL SELECT epoch FROM made;
 
 -- name: renew_leases
 WITH mine AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS mine (name, epoch)),

@@ -10,12 +10,12 @@ GROUP BY slot
 ORDER BY since;
 
 -- name: slot_batches
-SELECT id, state FROM batch
+SELECT id FROM batch
 WHERE slot = $1 AND state IN ('ended', 'decided') AND parked_reason IS NULL
 ORDER BY ended_at, id;
 
 -- name: batches_of_ledger
-SELECT id, state, decision_id, requests, next_position FROM batch WHERE id = ANY($1::uuid[]);
+SELECT id, state, decision_id FROM batch WHERE id = ANY($1::uuid[]);
 
 -- name: ledger_expected
 SELECT id, next_position FROM batch

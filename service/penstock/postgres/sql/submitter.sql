@@ -150,7 +150,8 @@ UPDATE batch
 SET state = 'sealed', not_before = clock_timestamp() + make_interval(secs => $2), refusals = refusals + $3,
     file_id = CASE WHEN $4 THEN NULL ELSE file_id END, provider_batch_id = NULL, provider_status = NULL,
     output_file_id = NULL, error_file_id = NULL, cancel_requested_at = NULL, cancel = nullif(cancel, 'again'),
-    provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL
+    provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL,
+    cost_usd = NULL, saving_usd = NULL
 WHERE id = $1;
 
 -- name: correct_deadline

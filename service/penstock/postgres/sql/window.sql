@@ -115,7 +115,7 @@ FROM (
             WHERE b.sealed_at >= d.start AND b.cost_usd IS NULL AND b.verdict_code IS NULL
         ), 0)::bigint AS open_tokens,
         coalesce(sum(b.cost_usd), 0)::double precision AS priced_usd,
-        coalesce(sum(b.tokens) FILTER (WHERE b.cost_usd IS NOT NULL), 0)::bigint AS priced_tokens
+        coalesce(sum(b.tokens) FILTER (WHERE b.cost_usd > 0), 0)::bigint AS priced_tokens
     FROM batch AS b
     CROSS JOIN (SELECT date_trunc('day', statement_timestamp(), 'UTC') AS start) AS d
     WHERE b.sealed_at >= date_trunc('day', statement_timestamp(), 'UTC') - interval '1 day' AND b.state <> 'split'
