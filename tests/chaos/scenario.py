@@ -196,6 +196,7 @@ SCENARIOS = {
         dead=0,
         faults=[http("batches.create", 6, status=400)],
         nudges=[NOTHING_WAITS, "UPDATE batch SET refusals = 7 WHERE state = 'sealed' AND refusals BETWEEN 1 AND 6"],
+        alone=True,
     ),
     "late": Scenario(lanes=("patient",), dead=0, headers=[("penstock-deadline-seconds", b"0.5")]),
     "unserved": Scenario(

@@ -47,7 +47,7 @@ REMAINS = {
 NEVER = (
     "stage.round_failed",
     "batch.failed",
-    "grant.failed",
+    "stage.part_failed",
     "data.lost",
     "slot.halted",
     "partition.halted",

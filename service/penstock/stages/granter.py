@@ -1,21 +1,13 @@
 """The granter: sealed batches get their tokens, those that are late or cancelled their answer; by lease."""
 
 import asyncio
-import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Container
 
-import structlog
-
-from penstock.core.errors import Superseded
 from penstock.core.lane import LaneKey, Lanes
-from penstock.postgres.database import database_away
 from penstock.postgres.submitter_store import SubmitterStore
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.stage import Stage, describe, trace
-from penstock.telemetry import metrics
-
-log = structlog.get_logger()
+from penstock.stages.stage import Stage
 
 ROUND_SECONDS = 0.5
 
@@ -64,32 +56,18 @@ class Granter(Stage):
         for account, model in await self.store.models_waiting():
             self.lease.progress()
             if account in self.accounts:
-                with apart(account=account, model=model):
+                with self.apart(account=account, model=model):
                     await self.store.reserve(account, model, self.limit_of)
         for batch_id in await self.store.past_deadline():
             self.lease.progress()
-            with apart(batch=str(batch_id)):
+            with self.apart(batch=str(batch_id)):
                 await self.store.expire(batch_id)
         for batch_id in await self.store.withdrawn():
             self.lease.progress()
-            with apart(batch=str(batch_id)):
+            with self.apart(batch=str(batch_id)):
                 await self.store.withdraw(batch_id)
         return ROUND_SECONDS
 
     def limit_of(self, key: LaneKey, learned: int | None) -> int | None:
         """The enqueued-token limit in force for a model."""
         return self.lanes.policy(key).enqueued_tokens_max or learned
-
-
-@contextlib.contextmanager
-def apart(**what: str) -> Iterator[None]:
-    """Log what goes wrong with one of several, and go on with the others; without the database none can."""
-    try:
-        yield
-    except Superseded as error:
-        log.info("grant.superseded", reason=str(error), **what)
-    except Exception as error:
-        if database_away(error):
-            raise
-        metrics.stage_failures.labels(Granter.name).inc()
-        log.error("grant.failed", error=describe(error), trace=trace(error), **what)  # noqa: TRY400 - no texts of others

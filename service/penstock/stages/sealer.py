@@ -127,7 +127,8 @@ class Sealer(Stage):
         due.sort(key=lambda each: (each[0].priority, self.sealed_at.get(each[0].lane_id, 0.0)))
         for each in [*due, *await self.affordable(aged)]:
             self.lease.progress()
-            await self.seal(self.lease, *each)
+            with self.apart(lane=str(each[0].key)):
+                await self.seal(self.lease, *each)
         return ROUND_SECONDS
 
     def due_ahead(self, window: OpenWindow, policy: LanePolicy, asked: Sequence[tuple[int, int]]) -> int:
@@ -153,9 +154,10 @@ class Sealer(Stage):
         for lane_id, key in (await self.store.overdue_lanes()).items():
             lease.progress()
             limits = limits_of(self.policy(key), key.endpoint, None, 1.0, probe=False)
-            while sealed := await self.store.expire(lease, Birth(lane_id, self.slots), limits):
-                metrics.batches_sealed.labels(self.lane_label(key), SealReason.DEADLINE).inc(sealed)
-                self.progressed()
+            with self.apart(lane=str(key)):
+                while sealed := await self.store.expire(lease, Birth(lane_id, self.slots), limits):
+                    metrics.batches_sealed.labels(self.lane_label(key), SealReason.DEADLINE).inc(sealed)
+                    self.progressed()
 
     def policy(self, key: LaneKey) -> LanePolicy:
         """The lane's policy; dead letters wait for nothing."""

@@ -6,6 +6,7 @@ import random
 import time
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import structlog
 
@@ -13,6 +14,7 @@ from penstock.core.errors import ConfigurationError, PenstockError, ProviderErro
 from penstock.core.retry import CALL
 from penstock.kafka.connection import TRANSIENT as KAFKA_TRANSIENT
 from penstock.postgres.database import TRANSIENT as POSTGRES_TRANSIENT
+from penstock.postgres.database import database_away
 from penstock.telemetry import metrics
 
 TRANSIENT = (*KAFKA_TRANSIENT, *POSTGRES_TRANSIENT, ProviderError, Superseded)
@@ -72,6 +74,19 @@ class Stage(ABC):
             return CALL.delay_seconds(self.failures, random.random())  # noqa: S311 - jitter
         self.failures = 0
         return pause
+
+    @contextlib.contextmanager
+    def apart(self, **what: str) -> Iterator[None]:
+        """Log what goes wrong with one of several, and go on with the others; without the database none can."""
+        try:
+            yield
+        except Superseded as error:
+            log.info("stage.part_superseded", stage=self.name, reason=str(error), **what)
+        except Exception as error:
+            if database_away(error):
+                raise
+            metrics.stage_failures.labels(self.name).inc()
+            log.error("stage.part_failed", stage=self.name, error=describe(error), trace=trace(error), **what)  # noqa: TRY400 - no texts of others
 
     def progressed(self) -> None:
         """Say that something was achieved."""
