@@ -187,7 +187,7 @@ SCENARIOS = {
         faults=[
             http("files.create", 12, status=503),
             http("batches.create", 4, status=400),
-            http("batches.create", 6, effect="late", late_seconds=1.0),
+            http("batches.create", 6, effect="late", late_seconds=3.0),
         ],
         settings={"submitter_settle_seconds": 2, "provider_timeout_seconds": 2},
         nudges=[NOTHING_WAITS],

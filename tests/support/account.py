@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from penstock.postgres.database import Database
 from penstock.postgres.submitter_store import SubmitterStore
-from penstock.provider.client import ProviderClient, provider_batch
+from penstock.provider.answer import provider_batch
+from penstock.provider.client import ProviderClient
 from penstock.settings import ProviderSettings
 from penstock.stages.lease import Lease
 from tests.support.rows import ACCOUNT, LANE, batch_of, migrated

@@ -4,17 +4,17 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import httpx2
 import openai
 import structlog
 from openai import AsyncOpenAI
 
-from penstock.core.batch import BatchError, ProviderBatch
+from penstock.core.batch import ProviderBatch
 from penstock.core.errors import (
     ProviderDenied,
     ProviderError,
@@ -23,6 +23,7 @@ from penstock.core.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from penstock.provider.answer import ProviderFile, count, map_error, provider_batch, provider_file, readable
 from penstock.settings import ProviderSettings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
@@ -37,32 +38,21 @@ CONNECT_SECONDS = 5.0
 AWAY_SECONDS = 900.0
 """Longer than any pause between two calls of one that has something to ask."""
 BLOCK_BYTES = 256 * 1024
-DETAIL_LENGTH = 300
-WORD_LENGTH = 100
-"""Codes, statuses and ids are short."""
-MILLISECONDS = 10**11
-"""No time in seconds is so large before the year 5138; other servers count in milliseconds."""
-BIGINT_MAX = 2**63 - 1
 READ_RETRIES = 2
 
 
-Mapped = TypeVar("Mapped")
+Moved = Callable[[], None]
+"""Told that a call moves, which a lease asks for."""
 
 
-class ProviderFile(NamedTuple):
-    """A file at the provider."""
-
-    id: str
-    name: str
-    bytes: int
-    created_at: datetime | None
-    """None: not known."""
+def nothing() -> None:
+    """For who holds no lease."""
 
 
 class WatchedFile(io.FileIO):
     """A file that says when it is read: an upload's only sign of life."""
 
-    def __init__(self, path: Path, moved: Callable[[], None]) -> None:
+    def __init__(self, path: Path, moved: Moved) -> None:
         super().__init__(path)
         self.moved = moved
 
@@ -159,7 +149,7 @@ class ProviderClient:
             self.keys += 1
 
     @failpoint("files.create")
-    async def upload(self, path: Path, name: str, size_bytes: int, moved: Callable[[], None], *, seconds: float) -> str:
+    async def upload(self, path: Path, name: str, size_bytes: int, moved: Moved, *, seconds: float) -> str:
         """Upload a batch input file, in so many seconds at most; returns its id. ``moved`` is called as it is read."""
 
         async def send() -> Any:
@@ -175,11 +165,12 @@ class ProviderClient:
             raise ProviderUnavailable("files.create", f"{answer.bytes} bytes arrived of {size_bytes}")
         return str(answer.id)
 
-    async def files(self) -> AsyncIterator[ProviderFile]:
-        """Every batch input file of the account, newest first."""
+    async def files(self, moved: Moved) -> AsyncIterator[ProviderFile]:
+        """Every batch input file of the account, newest first; ``moved`` is called for each page."""
         page = None
         while page is None or page.has_next_page():
             page = await self.page_of_files(page)
+            moved()
             for file in readable("file", provider_file, page.data):
                 yield file
 
@@ -276,8 +267,8 @@ class ProviderClient:
             raise ProviderUnavailable("batches.list", "a page of which nothing can be read")
         return batches, batches[-1].id if answer.has_more else None
 
-    async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
-        """Every batch created at this moment or later; complete, or it raises (B3).
+    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
+        """Every batch created at this moment or later; complete, or it raises (B3). ``moved`` is called for each page.
 
         It goes on while any batch of a page is as recent or of an unknown age: a list need not be newest first.
         """
@@ -285,128 +276,8 @@ class ProviderClient:
         after: str | None = None
         for _ in range(PAGES_MAX):
             batches, after = await self.page(after)
+            moved()
             found += batches
             if after is None or all(each.created_at is not None and each.created_at < moment_ for each in batches):
                 return found
         raise ProviderUnavailable("batches.list", f"more than {PAGES_MAX} pages")
-
-
-def moment(seconds: Any) -> datetime | None:
-    """The provider's Unix time, in seconds or milliseconds; None when it is not one."""
-    if not isinstance(seconds, int | float) or seconds <= 0:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds / 1000 if seconds > MILLISECONDS else seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def clean(text: object, length: int) -> str:
-    """The provider's words as Postgres takes them: no NUL, no lone surrogate, bounded; absent or null is empty."""
-    if text is None:
-        return ""
-    return str(text)[: 2 * length].replace("\0", "").encode(errors="replace").decode()[:length]
-
-
-def identity(value: Any) -> str:
-    """An object's id, exactly as it came.
-
-    Raises:
-        ValueError: it has none that could be asked for again.
-    """
-    if not isinstance(value, str) or not value or clean(value, WORD_LENGTH) != value:
-        raise ValueError("an object without a usable id")
-    return value
-
-
-def count(value: Any) -> int:
-    """A number of the provider's, such as tokens; 0 when it is none."""
-    return min(max(int(value), 0), BIGINT_MAX) if isinstance(value, int) else 0
-
-
-def readable(kind: str, read: Callable[[Any], Mapped], page: list[Any] | None) -> list[Mapped]:
-    """The objects of a page that can be mapped; each of the others is counted, and keeps none from being seen."""
-    found = []
-    for each in page or []:
-        try:
-            found.append(read(each))
-        except Exception as error:  # noqa: BLE001 - whatever one object holds, the others are seen
-            metrics.objects_unreadable.labels(kind).inc()
-            log.warning("object.unreadable", kind=kind, error=type(error).__name__)
-    return found
-
-
-def provider_file(file: Any) -> ProviderFile:
-    """The SDK's object as ours."""
-    return ProviderFile(
-        identity(file.id), clean(file.filename, DETAIL_LENGTH), count(file.bytes), moment(file.created_at)
-    )
-
-
-def provider_batch(batch: Any) -> ProviderBatch:
-    """The SDK's object as ours. It validates nothing: any field can be null or of any type, an empty text means absent.
-
-    Raises:
-        ValueError: it has no id.
-    """
-    usage, errors = getattr(batch, "usage", None), getattr(getattr(batch, "errors", None), "data", None)
-    metadata = getattr(batch, "metadata", None)
-    return ProviderBatch(
-        id=identity(getattr(batch, "id", None)),
-        status=clean(batch.status, WORD_LENGTH) or "unknown",
-        created_at=moment(batch.created_at),
-        expires_at=moment(batch.expires_at),
-        output_file_id=clean(batch.output_file_id, WORD_LENGTH) or None,
-        error_file_id=clean(batch.error_file_id, WORD_LENGTH) or None,
-        errors=tuple(batch_error(each) for each in errors if each is not None) if isinstance(errors, list) else (),
-        metadata={str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {},
-        input_tokens=count(getattr(usage, "input_tokens", None)),
-        cached_tokens=count(getattr(getattr(usage, "input_tokens_details", None), "cached_tokens", None)),
-        output_tokens=count(getattr(usage, "output_tokens", None)),
-        input_file_id=clean(getattr(batch, "input_file_id", None), WORD_LENGTH) or None,
-    )
-
-
-def batch_error(error: Any) -> BatchError:
-    """One reason of a refusal."""
-    line = getattr(error, "line", None)
-    return BatchError(
-        clean(getattr(error, "code", None), WORD_LENGTH) or "unknown",
-        clean(getattr(error, "message", None), DETAIL_LENGTH),
-        line if isinstance(line, int) else None,
-    )
-
-
-def map_error(operation: str, error: Exception, *, creates: bool) -> ProviderError:
-    """The SDK's exceptions by what the caller does about them.
-
-    A create whose connection was never made took no effect; any other lost answer or 5xx leaves it in doubt.
-    """
-    if isinstance(error, openai.APIStatusError):
-        return map_status(operation, error, creates=creates)
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
-        cause = cause.__cause__
-    if creates and cause is None:
-        return ProviderInDoubt(operation, type(error).__name__)
-    return ProviderUnavailable(operation, type(error).__name__)
-
-
-def map_status(operation: str, error: openai.APIStatusError, *, creates: bool) -> ProviderError:
-    """An HTTP error by its status."""
-    status = error.status_code
-    body = error.body if isinstance(error.body, dict) else {}
-    code = clean(body.get("code"), WORD_LENGTH) or str(status)
-    detail = clean(body.get("message") or error.message, DETAIL_LENGTH)
-    if status in (401, 403):
-        return ProviderDenied(operation, detail, code=code)
-    if status == 404:  # noqa: PLR2004 - HTTP's own
-        return ProviderMissing(operation, detail, code=code)
-    if status == 429:  # noqa: PLR2004 - HTTP's own
-        after = error.response.headers.get("retry-after", "")
-        seconds = float(after) if after.replace(".", "", 1).isdecimal() else None
-        return ProviderUnavailable(operation, detail, code="429", retry_after_seconds=seconds)
-    if status >= 500 or status == 408:  # noqa: PLR2004 - HTTP's own
-        kind = ProviderInDoubt if creates else ProviderUnavailable
-        return kind(operation, detail, code=str(status))
-    return ProviderRefused(operation, detail, code="409" if status == 409 else code)  # noqa: PLR2004 - HTTP's own

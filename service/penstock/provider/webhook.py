@@ -6,7 +6,8 @@ from typing import Any
 
 from penstock.core.batch import Hint
 from penstock.core.errors import WebhookRefused
-from penstock.provider.client import ProviderClient, identity
+from penstock.provider.answer import identity
+from penstock.provider.client import ProviderClient
 from penstock.settings import WebhookSettings
 
 TYPES = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")

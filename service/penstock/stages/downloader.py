@@ -69,7 +69,11 @@ class Downloader:
         client = self.clients.of(batch.key.account)
         spooled = Spooled([], [], Reconciliation(locate(batch.parts), batch.size.requests))
         account = batch.key.account
-        sizes = {each: await self.file_bytes(client, account, each) for each in await self.file_ids(client, batch)}
+        sizes = {}
+        for each in await self.file_ids(client, batch):
+            lease.progress()
+            sizes[each] = await self.file_bytes(client, account, each)
+        lease.progress()
         spooled.lost = None in sizes.values()
         async with AsyncExitStack() as stack:
             # One taking for both files: with one after the other, two batches could wait for each other for ever.

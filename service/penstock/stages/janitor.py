@@ -14,7 +14,8 @@ from penstock.core.batch import BatchState, ProviderBatch, is_terminal
 from penstock.core.errors import ProviderError, ProviderMissing
 from penstock.core.identity import batch_of_file
 from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, JanitorStore, Owner, Ring
-from penstock.provider.client import ProviderClient, ProviderFile
+from penstock.provider.answer import ProviderFile
+from penstock.provider.client import ProviderClient
 from penstock.settings import JanitorSettings
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.stage import Stage
@@ -133,10 +134,9 @@ class Janitor(Stage):
         One that failed at validation has executed nothing.
         """
         client = self.clients[account]
-        seen = await client.back_to(await self.store.database_clock() - SCAN_BACK)
+        seen = await client.back_to(await self.store.database_clock() - SCAN_BACK, lease.progress)
         mine = [each for each in seen if self.is_mine(each) and each.status != "failed"]
         creates = [(create, each.id) for each in mine if (create := uuid_of(each.metadata.get("penstock_create")))]
-        lease.progress()
         for duplicate in await self.store.note_duplicates(lease, creates):
             metrics.duplicates.labels("create").inc(duplicate.requests)
             log.error(
@@ -171,7 +171,7 @@ class Janitor(Stage):
         """Delete input files of ours that nothing refers to (a crash between upload and note, a split)."""
         before = await self.store.database_clock() - timedelta(seconds=self.settings.orphan_grace_seconds)
         found: list[tuple[UUID, ProviderFile]] = []
-        async for file in self.clients[account].files():
+        async for file in self.clients[account].files(lease.progress):
             batch_id = batch_of_file(self.deployment, file.name)
             if batch_id is not None and file.created_at is not None and file.created_at < before:
                 found.append((batch_id, file))

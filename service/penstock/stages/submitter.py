@@ -184,7 +184,7 @@ class Submitter(Stage):
             try:
                 digest, size_bytes = await self.build(batch, lease, path)
                 name = file_name(self.deployment, batch.id, digest)
-                file_id = await self.find_file(name, size_bytes) if adopt else None
+                file_id = await self.find_file(name, size_bytes, lease) if adopt else None
                 if file_id is None:
                     lease.require()
                     file_id = await self.client.upload(
@@ -211,9 +211,9 @@ class Submitter(Stage):
             lease.progress()
         return digest.digest(), size_bytes
 
-    async def find_file(self, name: str, size_bytes: int) -> str | None:
+    async def find_file(self, name: str, size_bytes: int, lease: Lease) -> str | None:
         """The file that an earlier try uploaded, whole, under this name."""
-        async for file in self.client.files():
+        async for file in self.client.files(lease.progress):
             if file.name == name and file.bytes == size_bytes:
                 return file.id
         return None
@@ -278,8 +278,7 @@ class Submitter(Stage):
         deciding = all(
             doubt.age_seconds > self.provider.timeout_seconds + self.settings.settle_seconds for doubt in doubts
         )
-        seen = await self.client.back_to(min(doubt.intended_at for doubt in doubts) - LOOK_BACK)
-        lease.progress()
+        seen = await self.client.back_to(min(doubt.intended_at for doubt in doubts) - LOOK_BACK, lease.progress)
         for each in seen:
             doubt = wanted.get(each.metadata.get("penstock_create", ""))
             if doubt is not None and each.metadata.get("penstock_deployment") == self.deployment:

@@ -11,7 +11,8 @@ from prometheus_client import REGISTRY
 from penstock.core.batch import BatchError, ProviderBatch
 from penstock.core.errors import ProviderError, ProviderInDoubt, ProviderUnavailable
 from penstock.provider import client as module
-from penstock.provider.client import AWAY_SECONDS, ProviderClient, moment, provider_batch, readable
+from penstock.provider.answer import moment, provider_batch, readable
+from penstock.provider.client import AWAY_SECONDS, ProviderClient
 from penstock.settings import ProviderSettings
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -70,7 +71,9 @@ class Pages(ProviderClient):
     ],
 )
 async def test_a_scan_goes_back_as_long_as_anything_may_be_recent(pages: list[list[int | None]], read: int) -> None:
-    assert len(await Pages(pages).back_to(NOW - timedelta(hours=26))) == read
+    moves: list[None] = []
+    assert len(await Pages(pages).back_to(NOW - timedelta(hours=26), lambda: moves.append(None))) == read
+    assert moves, "a scan of many pages would outlast its lease"
 
 
 async def test_a_scan_without_an_end_is_not_taken_for_complete(monkeypatch: pytest.MonkeyPatch) -> None:

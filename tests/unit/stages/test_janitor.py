@@ -14,7 +14,8 @@ from penstock.core.batch import BatchState, ProviderBatch
 from penstock.core.errors import ProviderRefused
 from penstock.postgres.database import Held
 from penstock.postgres.janitor_store import Duplicate, JanitorStore, Leftover, Owner, Ring
-from penstock.provider.client import ProviderClient, ProviderFile
+from penstock.provider.answer import ProviderFile
+from penstock.provider.client import Moved, ProviderClient, nothing
 from penstock.settings import JanitorSettings
 from penstock.stages.janitor import Janitor
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -84,11 +85,11 @@ class FakeClient(ProviderClient):
             raise ProviderRefused("files.delete", "")
         self.deleted.append(file_id)
 
-    async def files(self) -> AsyncIterator[ProviderFile]:
+    async def files(self, moved: Moved) -> AsyncIterator[ProviderFile]:
         for each in list[ProviderFile]():
             yield each
 
-    async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
+    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
         metadata = {"penstock_deployment": "test", "penstock_batch": OURS.hex, "penstock_create": uuid.uuid4().hex}
         statuses = {
             "kept": "in_progress",
@@ -175,7 +176,7 @@ class Silent(FakeClient):
         super().__init__()
         self.answers = asyncio.Event()
 
-    async def back_to(self, moment_: datetime) -> list[ProviderBatch]:
+    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
         await self.answers.wait()
         raise ProviderRefused("batches.list", "")
 

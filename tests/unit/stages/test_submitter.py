@@ -88,7 +88,7 @@ class FakeAcquaintance:
         return self.known
 
 
-async def nothing_listed(_: datetime) -> list[object]:
+async def nothing_listed(*_: object) -> list[object]:
     return []
 
 
