@@ -21,7 +21,7 @@ demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl 
 	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(FAULTS),--faults "$(FAULTS)")
 
 test: lint $(VENV)/servers ## everything that must pass: lint, then unit tests, simulation, integration tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal tests/unit tests/simulation tests/integration
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/simulation tests/integration
 
 test-deploy: $(VENV)/development $(VENV)/servers ## the image and the chart on real machinery; needs Go, podman, runc and debootstrap
 	$(BIN)/python -m tests.deploy.tools

@@ -1,4 +1,4 @@
-"""The SDK's objects and errors as ours. It validates nothing: any field can be null or of any type."""
+"""The SDK's objects and errors as ours. The SDK validates nothing: any field can be null or of any type."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
