@@ -13,12 +13,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from penstock.cli.app import COMMANDS
 from penstock.telemetry import failpoint
 
 POLL_SECONDS = 0.01
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["penstock.cli.app", "tests.support.forked"])
+FORKS.set_forkserver_preload([*(f"penstock.cli.{each}" for each in set(COMMANDS.values())), "tests.support.forked"])
 
 
 class Forked:

@@ -18,12 +18,18 @@ from penstock.postgres.operator_store import NO_MORE, Cancellable, OperatorStore
 from penstock.settings import Settings
 
 pause = typer.Typer(
+    name="pause",
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Hold a lane, an account or a topic until it is resumed; what is at the provider comes to its end.",
 )
 resume = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="Let go on what is paused, or has halted for safety."
+    name="resume",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Let go on what is paused, or has halted for safety.",
 )
 
 LaneArgument = Annotated[str, typer.Argument(help="A model, an endpoint, or a lane's whole name.")]
