@@ -26,6 +26,5 @@ def look_for_cycles_rarely() -> None:
     Requests make hardly any cycles, but many objects: searching after each 700 takes a twelfth of intake's CPU, and a
     search of everything that is loaded holds the event loop up for tens of milliseconds.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(CYCLES_AFTER_OBJECTS)
