@@ -1,4 +1,4 @@
-"""Commands of the service as processes that are forked from one which has imported it already.
+"""Commands of the service, and the simulator, as processes that are forked from one which has imported it already.
 
 A replica spends more than a second of CPU on imports, and the suites start thousands of them. What is forked has an
 environment, arguments, signals and an exit status of its own, as a process that was started afresh.
@@ -25,7 +25,9 @@ LATE = (
     *("uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"),
 )
 """What a replica imports once it runs: a tenth of a second."""
-FORKS.set_forkserver_preload([*(f"penstock.cli.{each}" for each in set(COMMANDS.values())), *LATE, __name__])
+FORKS.set_forkserver_preload(
+    [*(f"penstock.cli.{each}" for each in set(COMMANDS.values())), "batchsim.cli", *LATE, __name__]
+)
 
 
 class Forked:

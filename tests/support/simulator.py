@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, Self
 
 from openai import AsyncOpenAI
 from openai.types import Batch
+
+from tests.support.forked import Forked
 
 SERVICE = Path(__file__).parents[2] / "service"
 START_SECONDS = 60.0
@@ -35,7 +36,7 @@ class Simulator:
             ("validating_seconds", "in_progress_seconds", "finalizing_seconds", "cancelling_seconds"), 0
         )
         self.options: dict[str, Any] = {**delays, **options}
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Forked | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -65,8 +66,8 @@ class Simulator:
         return AsyncOpenAI(**{"base_url": self.base_url, "api_key": "sk-test", "max_retries": 0, **options})
 
     def command(self) -> list[str]:
-        """The command line."""
-        command = [sys.executable, "-m", "batchsim", "--state", str(self.state), "--port", str(self.port)]
+        """The module and its arguments."""
+        command = ["batchsim", "--state", str(self.state), "--port", str(self.port)]
         command += ["--port-file", str(self.state / "port")]
         for name, value in self.options.items():
             for one in value if isinstance(value, list) else [value]:
@@ -78,11 +79,7 @@ class Simulator:
         self.state.mkdir(parents=True, exist_ok=True)
         port_file = self.state / "port"
         port_file.unlink(missing_ok=True)
-        log = (self.state / "log").open("ab")
-        with log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command(), stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(SERVICE)}
-            )
+        self.process = Forked(self.command(), self.state / "log", os.environ)
         async with asyncio.timeout(START_SECONDS):
             while not port_file.exists():
                 if self.process.returncode is not None:
