@@ -214,6 +214,7 @@ SCENARIOS = {
         dead=0,
         faults=[{"when": {"model": "slow"}, "times": 4, "batch": STUCK}],
         settings={"poller_stuck_grace_seconds": 0, "poller_cancel_grace_seconds": 0.5},
+        alone=True,
     ),
     "halted": Scenario(
         lanes=("plain", "ours"),
@@ -221,6 +222,7 @@ SCENARIOS = {
         faults=[refusal("ours", 4, code="duplicate_custom_id")],
         nudges=[NOTHING_WAITS, "UPDATE lane SET halted_reason = NULL WHERE halted_reason IS NOT NULL"],
         halts=True,
+        alone=True,
     ),
     "lost": Scenario(
         lanes=("plain",),
