@@ -125,7 +125,11 @@ class ProviderSettings(Section):
     api_key_file: Path | None = Field(None, description="File that holds the key; read again after a 401.")
     organization: str | None = Field(None, description="Organization id, when the key has several.")
     project: str | None = Field(None, description="Project id, when the key has several.")
-    timeout_seconds: float = Field(120.0, gt=0, description="Of one call; uploads and downloads per read.")
+    timeout_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="Of a call, its retries included; downloads per read, uploads by their size.",
+    )
     creates_per_hour: int = Field(2000, ge=1, description="Batches that the account may create in an hour.")
     usd_per_day_max: float | None = Field(
         None, gt=0, description="US dollars that the account may spend on a day of UTC; past it nothing more is sealed."

@@ -34,6 +34,9 @@ class BatchRow:
     lines_lost: int
     refusals: int
     creates: int
+    """Batches made of its window and all its pieces so far."""
+    own_creates: int
+    """Of those, its own."""
     parts: tuple[Part, ...]
     attempts: tuple[int, ...]
     """Failures by its requests' own fault so far, of each part."""
@@ -73,6 +76,7 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         "lines_lost",
         "refusals",
         "creates",
+        "own_creates",
         "file_id",
         "provider_batch_id",
         "provider_status",

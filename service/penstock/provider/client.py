@@ -100,6 +100,7 @@ class ProviderClient:
         call: Callable[[], Awaitable[Any]],
         *,
         creates: bool = False,
+        reads: bool = True,
         seconds: float | None = None,
     ) -> Any:
         """Run a call, map its errors, count and time it.
@@ -108,14 +109,15 @@ class ProviderClient:
             operation: its name in metrics and errors.
             call: makes the call on the client as it is now.
             creates: its effect may have happened although its answer is an error or is lost.
+            reads: its answer is read; of a call that is made for its effect alone it may be empty.
             seconds: what it may take in all; the settings' time-out when not given.
         """
         started = time.monotonic()
         try:
             async with asyncio.timeout(seconds or self.settings.timeout_seconds):
                 answer = await call()
-            if isinstance(answer, str):
-                raise ValueError("no JSON")  # noqa: TRY301, TRY004 - as the SDK says of other answers that are none
+            if reads and isinstance(answer, str):
+                raise ValueError("no JSON")  # noqa: TRY301 - as the SDK says of other answers that are none
         except (openai.OpenAIError, TimeoutError, ValueError) as error:
             mapped = map_error(operation, error, creates=creates)
             self.count(operation, mapped)
@@ -190,7 +192,7 @@ class ProviderClient:
     async def delete_file(self, file_id: str) -> None:
         """Delete a file; one that is gone is fine."""
         try:
-            await self.call("files.delete", lambda: self.sdk.files.delete(file_id))
+            await self.call("files.delete", lambda: self.sdk.files.delete(file_id), reads=False)
         except ProviderMissing:
             return
 
@@ -250,7 +252,7 @@ class ProviderClient:
     async def cancel(self, provider_batch_id: str) -> None:
         """Ask for a batch to stop. A 409 says that it has stopped already: retrieve and collect."""
         try:
-            await self.call("batches.cancel", lambda: self.sdk.batches.cancel(provider_batch_id))
+            await self.call("batches.cancel", lambda: self.sdk.batches.cancel(provider_batch_id), reads=False)
         except ProviderRefused as error:
             if error.code != "409":
                 raise

@@ -178,12 +178,12 @@ class Collector:
         metrics.batches_refused.labels(error.code if error.code in KNOWN_CODES else "other").inc()
         log.warning("batch.refused", batch=str(batch.id), code=error.code, line=error.line)
         count = batch.size.requests
-        delay = SUBMISSION.delay_seconds(batch.creates, random.random())  # noqa: S311 - jitter
+        delay = SUBMISSION.delay_seconds(batch.own_creates, random.random())  # noqa: S311 - jitter
         match remedy(error, requests=count, lines_lost=batch.lines_lost, creates=batch.creates):
             case Remedy.ANSWER_ALL:
                 return Verdict(error.code, error.message)
             case Remedy.AGAIN:
-                await self.store.again(lease, batch.id, Again(delay, new_file=batch.creates > 1))
+                await self.store.again(lease, batch.id, Again(delay, new_file=batch.own_creates > 1))
             case Remedy.AGAIN_SMALLER:
                 limit = learned_limit(error.message)
                 configured = self.lanes.policy(batch.key).enqueued_tokens_max

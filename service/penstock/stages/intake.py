@@ -80,6 +80,7 @@ class Intake(Stage):
         self.seen_assignments: int | None = None
         self.assigned: dict[TopicPartition, Assigned] = {}
         self.halted: dict[TopicPartition, Halted] = {}
+        self.denied: set[TopicPartition] = set()
         self.paused_topics: frozenset[str] = frozenset()
         self.storing: list[asyncio.Task[None]] = []
         self.record_bytes = RECORD_BYTES_GUESS
@@ -297,8 +298,11 @@ class Intake(Stage):
         for partition, place in places.items():
             stand = stands.get(place)
             source = Source(cluster.id, partition.topic, place.topic_id)
-            if (reason := halt_reason(partition, stand, committed.get(partition))) or stand is None:
-                await self.halt(partition, place, reason or "no position", stand.position if stand else 0)
+            lasting = partition not in self.denied
+            reason = halt_reason(partition, stand, committed.get(partition)) if lasting else NOT_ALLOWED
+            if reason or stand is None:
+                position = stand.position if stand else 0
+                await self.halt(partition, place, reason or "no position", position, lasting=lasting)
                 # Paused, but with a position: without one the client would look for it and fail every poll.
                 consumer.seek(partition, stand.position if stand else 0)
                 continue
@@ -353,6 +357,8 @@ class Intake(Stage):
         )
         if lasting:
             await self.store.halt_partition(place, reason, position)
+        else:
+            self.denied.add(partition)
 
     async def halt_out_of_range(self, error: OffsetOutOfRangeError) -> None:
         """Halt the partitions whose position the broker no longer has, unless it has by now."""
@@ -393,8 +399,9 @@ class Intake(Stage):
             return
         self.clock_offset = await self.store.database_clock() - time.monotonic()
         stands = await self.store.read_positions(each.place for each in self.halted.values()) if self.halted else {}
-        if any(stand.halted_reason is None for stand in stands.values()):
-            self.seen_assignments = None  # an operator has resumed what was halted
+        if self.denied or any(stand.halted_reason is None for stand in stands.values()):
+            self.denied.clear()
+            self.seen_assignments = None  # an operator has resumed what was halted, or may have granted it
 
     async def close(self) -> None:
         """Leave the group; what is in flight is dropped, it is still in Kafka."""

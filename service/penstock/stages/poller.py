@@ -187,8 +187,8 @@ class Poller(Stage):
             if found.status not in PROVIDER_RANK:
                 self.unknown(found.status)
             priced = bill(each.key.model, found.input_tokens, found.cached_tokens, found.output_tokens)
-            # A batch that did its work and tells no usage has no known cost: it goes on being counted by the estimate.
-            known = found.status != "completed" or found.input_tokens + found.output_tokens > 0
+            # A batch that has results and tells no usage has no known cost: it goes on being counted by the estimate.
+            known = found.input_tokens + found.output_tokens > 0 or not found.output_file_id
             sightings.append(Sighting(each, found, priced if known and is_terminal(found.status) else None))
         moved = await self.store.record(lease, sightings) if sightings else set()
         for sighting in sightings:

@@ -23,6 +23,8 @@ TRANSIENT = (*KAFKA_TRANSIENT, *POSTGRES_TRANSIENT, ProviderError, Superseded)
 log = structlog.get_logger()
 
 TRACE_LENGTH = 4000
+PART_FAILED_SECONDS = 5.0
+"""A round that could not do a part of its work is not the cause of hundreds of log lines a minute."""
 
 
 class Stage(ABC):
@@ -37,6 +39,7 @@ class Stage(ABC):
     def __init__(self, drain: asyncio.Event) -> None:
         self.drain = drain
         self.failures = 0
+        self.part_failed = False
 
     @abstractmethod
     async def round(self) -> float:
@@ -52,6 +55,7 @@ class Stage(ABC):
 
     async def guarded_round(self) -> float:
         """A round that never raises; returns the pause after it."""
+        self.part_failed = False
         try:
             pause = await self.round()
         except ConfigurationError:
@@ -73,7 +77,7 @@ class Stage(ABC):
             )
             return CALL.delay_seconds(self.failures, random.random())  # noqa: S311 - jitter
         self.failures = 0
-        return pause
+        return max(pause, PART_FAILED_SECONDS) if self.part_failed else pause
 
     @contextlib.contextmanager
     def apart(self, **what: str) -> Iterator[None]:
@@ -85,6 +89,7 @@ class Stage(ABC):
         except Exception as error:
             if database_away(error):
                 raise
+            self.part_failed = True
             metrics.stage_failures.labels(self.name).inc()
             log.error("stage.part_failed", stage=self.name, error=describe(error), trace=trace(error), **what)  # noqa: TRY400 - no texts of others
 

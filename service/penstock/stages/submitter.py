@@ -131,7 +131,7 @@ class Submitter(Stage):
                     await self.resolve(claim, lease)
                     return
                 await self.require_known_key()
-                adopt = claim.epoch > 1 and not (batch.refusals or batch.creates)
+                adopt = claim.epoch > 1 and not (batch.refusals or batch.own_creates)
                 file_id = batch.file_id or await self.upload(batch, lease, adopt=adopt)
                 await self.create(batch, lease, file_id)
             except ProviderDenied as error:
@@ -187,9 +187,8 @@ class Submitter(Stage):
                 file_id = await self.find_file(name, size_bytes, lease) if adopt else None
                 if file_id is None:
                     lease.require()
-                    file_id = await self.client.upload(
-                        path, name, size_bytes, lease.touch, seconds=work_seconds(size_bytes)
-                    )
+                    left = max(1.0, lease.ends_at - time.monotonic())
+                    file_id = await self.client.upload(path, name, size_bytes, lease.touch, seconds=left)
                 self.outages = 0
                 lease.progress()
             finally:

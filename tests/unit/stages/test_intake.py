@@ -1,5 +1,6 @@
 import asyncio
 import uuid
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,13 +9,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
 from structlog.testing import CapturingLogger
 
-from penstock.core.gathering import Rules, Source
+from penstock.core.gathering import Rules
 from penstock.core.lane import Lanes
 from penstock.core.request import RequestLimits
-from penstock.postgres.intake_store import IntakeStore, Place
+from penstock.postgres.intake_store import IntakeStore, Place, Stand
 from penstock.settings import IntakeSettings
 from penstock.stages import intake as module
-from penstock.stages.assignment import Assigned, Polled
+from penstock.stages.assignment import Polled
 from penstock.stages.intake import Intake
 from penstock.telemetry import metrics
 
@@ -29,6 +30,15 @@ class FakeStore(IntakeStore):
         assert reason
         assert position == 7
         self.halted.append(place)
+
+    async def read_positions(self, places: Iterable[Place]) -> dict[Place, Stand]:
+        return {each: Stand(7, None, 0, ()) for each in places}
+
+    async def database_clock(self) -> float:
+        return 0.0
+
+    async def paused_topics(self) -> frozenset[str]:
+        return frozenset()
 
 
 def no_consumer() -> Any:
@@ -63,29 +73,64 @@ async def test_halted_partitions_are_counted_by_their_topic(intake: Intake, log:
     metrics.partitions_halted.clear()
 
 
+DENIED, FINE = TopicPartition("denied", 0), TopicPartition("fine", 0)
+TOPICS = {each.topic: SimpleNamespace(id=uuid.uuid4()) for each in (DENIED, FINE)}
+
+
+class Consumer:
+    """Two partitions, one of which may not be read; it says so at each poll that asks for it."""
+
+    assignments = 1
+
+    def __init__(self) -> None:
+        self.paused: set[TopicPartition] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {"high_watermarks": {}, "drained": {}, "assigned": {DENIED, FINE}}
+        if name in answers:
+            return lambda: answers[name]
+        return self.nothing
+
+    async def nothing(self, *_: object) -> dict[TopicPartition, int]:
+        return {}
+
+    def seek(self, partition: TopicPartition, position: int) -> None: ...
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        self.paused |= set(partitions)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        self.paused -= set(partitions)
+
+    async def describe(self) -> Any:
+        return SimpleNamespace(id="cluster", topics=TOPICS)
+
+    async def poll(self, *_: object) -> dict[TopicPartition, list[Any]]:
+        if DENIED not in self.paused:
+            raise TopicAuthorizationFailedError("denied")
+        return {}
+
+    async def poll_one(self, partition: TopicPartition) -> None:
+        if partition == DENIED:
+            raise TopicAuthorizationFailedError("denied")
+
+
 async def test_what_may_not_be_read_is_halted_until_it_may_and_halts_no_other(
-    intake: Intake, log: CapturingLogger, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, log: CapturingLogger
 ) -> None:
-    denied, fine = TopicPartition("denied", 0), TopicPartition("fine", 0)
-
-    class Consumer:
-        def high_watermarks(self) -> dict[TopicPartition, int]:
-            return {}
-
-        async def poll_one(self, partition: TopicPartition) -> None:
-            if partition == denied:
-                raise TopicAuthorizationFailedError("denied")
-
-    async def nothing(*_: object) -> None: ...
-
-    monkeypatch.setattr(intake, "reset", nothing)
-    intake.consumer = cast("Any", Consumer())
-    source = Source("cluster", "topic", uuid.uuid4())
-    intake.assigned = {each: Assigned(Place(uuid.uuid4(), 0), source, 7) for each in (denied, fine)}
-    await intake.isolate()
-    assert list(intake.assigned) == [fine]
-    assert cast("FakeStore", intake.store).halted == [], "an operator would have to resume it"
-    assert "grant READ" in log.calls[-1].kwargs["mend"]
+    consumer, store = Consumer(), cast("FakeStore", intake.store)
+    intake.consumer = cast("Any", consumer)
+    assert await intake.guarded_round() > 0, "what it had gathered is thrown away, once"
+    await intake.reset(cast("Any", consumer), "a test")
+    for _ in range(3):
+        await intake.check(cast("Any", consumer))
+        await intake.poll(cast("Any", consumer), 1, 0.0)
+    assert (list(intake.assigned), list(intake.halted), consumer.paused) == ([FINE], [DENIED], {DENIED})
+    assert store.halted == [], "an operator would have to resume it"
+    assert "grant READ" in [each.kwargs["mend"] for each in log.calls if "mend" in each.kwargs][-1]
+    await intake.check_topics(await consumer.describe())
+    await intake.reset(cast("Any", consumer), "a minute later")
+    assert DENIED in intake.assigned, "it is tried again"
     metrics.partitions_halted.clear()
 
 

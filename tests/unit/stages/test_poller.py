@@ -205,13 +205,11 @@ async def test_while_nothing_answers_a_round_has_failed() -> None:
         await poller.round()
 
 
-@pytest.mark.parametrize(
-    ("status", "tokens", "known"), [("completed", 0, False), ("completed", 9, True), ("expired", 0, True)]
-)
-async def test_a_batch_that_did_its_work_and_tells_no_usage_has_no_known_cost(
-    status: str, tokens: int, *, known: bool
+@pytest.mark.parametrize(("output", "tokens", "known"), [("file", 0, False), ("file", 9, True), (None, 0, True)])
+async def test_a_batch_that_has_results_and_tells_no_usage_has_no_known_cost(
+    output: str | None, tokens: int, *, known: bool
 ) -> None:
     poller, store, _ = poller_of(one := watched("one"))
-    seen = ProviderBatch("one", status, NOW, None, None, None, (), {}, tokens, 0, tokens)
+    seen = ProviderBatch("one", "expired", NOW, None, output, None, (), {}, tokens, 0, tokens)
     await poller.record(Lease("poller", 1, 60.0, float("inf"), 0.0), [one], {"one": seen})
     assert [each.bill is not None for each in store.sightings] == [known]

@@ -126,7 +126,7 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
 
 
 def claim_of(epoch: int = 1) -> Claim:
-    batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, creates=0, file_id=None)
+    batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, own_creates=0, file_id=None)
     return Claim(cast("BatchRow", cast("Any", batch)), epoch, ())
 
 

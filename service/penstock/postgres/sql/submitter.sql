@@ -93,7 +93,9 @@ SELECT
     b.decision_id, b.finals, b.next_position, b.sealed_at, b.submitted_at, b.ended_at, b.decided_at, b.deadline_at,
     b.cost_usd, b.saving_usd, l.account, l.endpoint, l.model, l.completion_window,
     (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id
-     WHERE f.root_id = b.root_id AND coalesce(i.outcome, 'landed') IN ('landed', 'adopted')) AS creates
+     WHERE f.root_id = b.root_id AND coalesce(i.outcome, 'landed') IN ('landed', 'adopted')) AS creates,
+    (SELECT count(*) FROM intent AS i
+     WHERE i.batch_id = b.id AND coalesce(i.outcome, 'landed') IN ('landed', 'adopted')) AS own_creates
 FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id
 WHERE b.id = $1;
