@@ -69,6 +69,7 @@ async def test_a_lane_stops_at_its_limit_while_others_go_on_and_goes_on_the_next
 
 
 async def test_an_accounts_limit_holds_all_of_its_lanes(talk: Conversation) -> None:
+    await talk.ask(dear(1, "gpt-4o-mini"))
     await talk.bridge.sql(YESTERDAY)
     await talk.bridge.sql("UPDATE batch SET sealed_at = now(), cost_usd = 1 WHERE published_at IS NOT NULL")
     lines = dear(5, "gpt-4o-mini-2024-07-18")
