@@ -191,6 +191,7 @@ SCENARIOS = {
         ],
         settings={"submitter_settle_seconds": 2, "provider_timeout_seconds": 2},
         nudges=[NOTHING_WAITS],
+        alone=True,
     ),
     "unwilling": Scenario(
         dead=0,
