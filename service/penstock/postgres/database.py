@@ -28,6 +28,7 @@ TRANSIENT = (
     asyncpg.OperatorInterventionError,  # the server starts or stops
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,  # the janitor waits for no reader of a table that it wants to empty
 )
 """What is raised while the server is away, coming up, full, or busy with somebody else: it passes by itself."""
 

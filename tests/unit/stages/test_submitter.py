@@ -36,7 +36,12 @@ UNFORESEEN = [
     asyncpg.DataError("a text with NUL"),
     KeyError("unknown"),
 ]
-AWAY = [ConnectionResetError(), asyncpg.InterfaceError("closed"), asyncpg.CannotConnectNowError("starting")]
+AWAY = [
+    ConnectionResetError(),
+    asyncpg.InterfaceError("closed"),
+    asyncpg.CannotConnectNowError("starting"),
+    asyncpg.LockNotAvailableError("busy"),
+]
 
 
 class FakeStore(SubmitterStore):
