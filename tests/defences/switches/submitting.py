@@ -24,7 +24,7 @@ from tests.defences.switches.registry import Patch, defence, reword
 def deterministic_file(patch: Patch) -> None:
     """A file that was uploaded before is not looked for."""
 
-    async def none(_: Submitter, __: str, ___: int) -> None:
+    async def none(*_: object) -> None:
         return
 
     patch.setattr(Submitter, "find_file", none)
