@@ -108,7 +108,7 @@ def create(world: World, batch: Batch) -> None:
     intent = Intent(len(world.intents), now)
     world.move(batch, BatchState.CREATING)
     batch.intent = intent
-    batch.window.creates += 1
+    count_create(batch, 1)
     world.judge.created(now, batch.offsets, batch.size, batch.lane.policy, batch.window.creates)
     if chance.random() < weather.create_lost:
         intent.lands_at = now + chance.uniform(0, LATE_SECONDS)
@@ -123,12 +123,18 @@ def create(world: World, batch: Batch) -> None:
         land(world, batch, intent)
         return
     batch.intent = None
-    batch.window.creates -= 1
+    count_create(batch, -1)
     final = refused and batch.refusals + 1 >= REFUSALS_MAX
     world.send_again(batch, SUBMISSION.delay_seconds(batch.refusals + 1, chance.random()), int(refused))
     if final:
         batch.verdict = Verdict("invalid_request_error", "The provider does not take it.")
         world.move(batch, BatchState.ENDED)
+
+
+def count_create(batch: Batch, count: int) -> None:
+    """Count a create of a batch and of its window, or take it back."""
+    batch.own_creates += count
+    batch.window.creates += count
 
 
 def remote_of(world: World, batch: Batch, intent: Intent) -> Remote:
@@ -169,7 +175,7 @@ def look_up(world: World, batch: Batch, intent: Intent) -> None:
     if world.now - intent.at > DOUBT_SECONDS:
         world.note("absent", batch.number)
         batch.intent = None
-        batch.window.creates -= 1
+        count_create(batch, -1)
         world.send_again(batch, 0.0, 0)
         return
     intent.looked_up_at = world.now

@@ -175,7 +175,7 @@ def refused(world: World, batch: Batch) -> Verdict | None:
     """A batch that failed at validation (B5). Returns a verdict when it answers all."""
     error = batch.errors[0] if batch.errors else BatchError("unknown", "no reason given", None)
     count = batch.size.requests
-    delay = SUBMISSION.delay_seconds(batch.window.creates, world.chance.random())
+    delay = SUBMISSION.delay_seconds(batch.own_creates, world.chance.random())
     remedy = batches.remedy(error, requests=count, lines_lost=batch.lines_lost, creates=batch.window.creates)
     world.note("refused", batch.number, error, remedy)
     match remedy:

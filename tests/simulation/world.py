@@ -103,6 +103,7 @@ class Batch:
     root: "Batch | None" = None
     creates: int = 0
     """Of the window that it is the root of."""
+    own_creates: int = 0
     state: BatchState = BatchState.SEALED
     refusals: int = 0
     not_before: float = 0.0

@@ -74,7 +74,7 @@ class Manifest(msgspec.Struct, array_like=True):
         return result_id(self.cluster_id, self.topic_id, self.partitions[index], self.offsets[index])
 
     def beside_bytes(self, index: int) -> int:
-        """What one request carries beside its line, its key and its headers."""
+        """What one request carries beside its line: its key and its headers."""
         return len(self.keys[index] or b"") + headers_bytes(self.headers[index])
 
     def copy_from(self, other: "Manifest", index: int) -> None:

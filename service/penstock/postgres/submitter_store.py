@@ -251,7 +251,7 @@ class SubmitterStore:
         """Let a sealed batch wait, without its reservation."""
         async with self.database.transaction(lease) as connection:
             await lock_batch(connection, batch_id, BatchState.SEALED)
-            await send_again(connection, batch_id, Again(seconds, refusals=0))
+            await send_again(connection, batch_id, Again(seconds))
 
 
 async def end_by_verdict(connection: Connection, batch_id: uuid.UUID, verdict: Verdict) -> None:

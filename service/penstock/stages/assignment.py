@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from penstock.core.answered import AnsweredSpan
+from penstock.core.answered import AnsweredSpan, has
 from penstock.core.chunk import headers_bytes
 from penstock.core.gathering import Source
 from penstock.kafka.topics import Cluster
-from penstock.postgres.intake_store import Place, Stand
+from penstock.postgres.intake_store import Place, Span, Stand
 
 WENT_BACK = "Kafka's group committed"
 """How the reason begins with which a partition halts because Postgres lost data."""
@@ -61,6 +61,25 @@ class Polled:
         for partition, position in positions.items():
             if partition in assigned and position > assigned[partition].handed_on:
                 self.ends[partition] = position
+
+    def hand_on(self, assigned: Mapping[TopicPartition, Assigned]) -> dict[Place, Span]:
+        """The spans of the gathering: from what was handed on before, to where it was read (I2)."""
+        spans = {}
+        for partition, end in self.ends.items():
+            mine = assigned[partition]
+            spans[mine.place] = Span(mine.handed_on, end)
+            mine.handed_on = end
+        return spans
+
+    def take_fresh(self, assigned: Mapping[TopicPartition, Assigned]) -> dict[Source, list[Any]]:
+        """Give its records away, by source, but for those that are answered already."""
+        by_source: dict[Source, list[Any]] = {}
+        for partition, records in self.records.items():
+            mine = assigned[partition]
+            fresh = [each for each in records if not has(mine.answered, each.offset)] if mine.answered else records
+            by_source.setdefault(mine.source, []).extend(fresh)
+        self.records = {}
+        return by_source
 
 
 def record_bytes(record: Any) -> int:

@@ -14,7 +14,6 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
-from penstock.core.answered import has
 from penstock.core.errors import Superseded, Unreadable
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
@@ -100,7 +99,7 @@ class Intake(Stage):
             if polled is None:
                 return 0.0
             if polled.ends:
-                spans = self.hand_on(polled)
+                spans = polled.hand_on(self.assigned)
                 before = self.storing[-1] if self.storing else None
                 self.storing.append(asyncio.create_task(self.store_polled(self.consumer, polled, spans, before)))
             while self.storing and (self.drain.is_set() or not polled.ends or len(self.storing) >= IN_FLIGHT_MAX):
@@ -212,15 +211,6 @@ class Intake(Stage):
                 await self.halt(partition, mine.place, reason, mine.handed_on, lasting=lasting)
         self.seen_assignments = None  # polling has moved positions
 
-    def hand_on(self, polled: Polled) -> dict[Place, Span]:
-        """The spans of a gathering: from what was handed on before, to where it was read (I2)."""
-        spans = {}
-        for partition, end in polled.ends.items():
-            mine = self.assigned[partition]
-            spans[mine.place] = Span(mine.handed_on, end)
-            mine.handed_on = end
-        return spans
-
     async def store_polled(
         self,
         consumer: RequestConsumer,
@@ -233,12 +223,7 @@ class Intake(Stage):
         It is prepared while the gathering ``before`` it is stored, and stored after it; when that fails, so does this.
         """
         gathering = Gathering(self.rules, time.monotonic() + self.clock_offset)
-        by_source: dict[Source, list[Any]] = {}
-        for partition, records in polled.records.items():
-            mine = self.assigned[partition]
-            fresh = [each for each in records if not has(mine.answered, each.offset)] if mine.answered else records
-            by_source.setdefault(mine.source, []).extend(fresh)
-        polled.records = {}
+        by_source = polled.take_fresh(self.assigned)
         for source, messages in by_source.items():
             await asyncio.to_thread(gathering.sort, source, messages)
         by_source.clear()

@@ -186,10 +186,12 @@ class Poller(Stage):
                 continue
             if found.status not in PROVIDER_RANK:
                 self.unknown(found.status)
-            priced = bill(each.key.model, found.input_tokens, found.cached_tokens, found.output_tokens)
+            priced = None
             # A batch that has results and tells no usage has no known cost: it goes on being counted by the estimate.
             known = found.input_tokens + found.output_tokens > 0 or not found.output_file_id
-            sightings.append(Sighting(each, found, priced if known and is_terminal(found.status) else None))
+            if known and is_terminal(found.status):
+                priced = bill(each.key.model, found.input_tokens, found.cached_tokens, found.output_tokens)
+            sightings.append(Sighting(each, found, priced))
         moved = await self.store.record(lease, sightings) if sightings else set()
         for sighting in sightings:
             if sighting.watched.id in moved:

@@ -289,7 +289,7 @@ class Submitter(Stage):
             await self.require_known_key()  # to another project's key everything is absent
             log.info("create.absent", batch=str(batch.id))
             ids = [doubt.id for doubt in doubts]
-            await self.store.refused(lease, batch.id, ids, "absent", Again(0.0, refusals=0))
+            await self.store.refused(lease, batch.id, ids, "absent", Again(0.0))
         else:
             await self.store.looked_up(lease, batch.id)
 
