@@ -4,7 +4,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-import penstock.stages.intake
+import penstock.stages.assignment
 from penstock.composition import Composition
 from penstock.core.answered import NOTHING_ANSWERED
 from penstock.core.publication import Publication
@@ -51,4 +51,4 @@ def answered_published(patch: Patch) -> None:
 @defence("I6", 5)
 def answered_taken_in(patch: Patch) -> None:
     """What is answered is taken in again."""
-    patch.setattr(penstock.stages.intake, "has", lambda *_: False)
+    patch.setattr(penstock.stages.assignment, "has", lambda *_: False)
