@@ -44,6 +44,7 @@ from penstock.stages.janitor import Janitor
 from penstock.stages.lease import LeaseKeeper
 from penstock.stages.poller import Poller
 from penstock.stages.publisher import Publisher
+from penstock.stages.refusals import Refusals
 from penstock.stages.sealer import Sealer
 from penstock.stages.slot import SlotTools
 from penstock.stages.stage import Stage
@@ -153,6 +154,7 @@ class Composition:
             accounts={name: each.provider for name, each in self.accounts.items()},
             database_bytes_max=self.settings.postgres.size_bytes_max,
             look_up_seconds=self.settings.submitter.look_up_seconds,
+            validating_seconds_max=self.settings.submitter.validating_seconds_max,
             lane_label=self.lane_label,
             data_lost=self.data_lost,
         )
@@ -249,7 +251,13 @@ class Composition:
     def submitter_store(self) -> SubmitterStore:
         """What the granter and the submitters read and write."""
         settings = self.settings
-        return SubmitterStore(self.database, self.replica, settings.lease.seconds, settings.publisher.slots)
+        return SubmitterStore(
+            self.database,
+            self.replica,
+            settings.lease.seconds,
+            settings.publisher.slots,
+            settings.submitter.validating_seconds_max,
+        )
 
     def submitter(self, account: str) -> Submitter:
         """Batches to an account."""
@@ -266,6 +274,8 @@ class Composition:
             self.spool,
             deployment=self.settings.deployment,
             lane_label=self.lane_label,
+            accounts=AccountStore(self.database),
+            refusals=Refusals(CollectorStore(self.database, self.settings.publisher.slots), self.lanes),
         )
 
     def poller(self, account: str) -> Poller:

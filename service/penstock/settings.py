@@ -203,6 +203,12 @@ class SubmitterSettings(Section):
     settle_seconds: float = Field(
         120.0, ge=0, description="Beyond the call's time-out: how long a lost create may take to become visible."
     )
+    validating_seconds_max: float = Field(
+        900.0,
+        gt=0,
+        le=86_400,
+        description="A batch that the provider validates for longer holds up no other of its model, and is reported.",
+    )
 
 
 class PollerSettings(Section):

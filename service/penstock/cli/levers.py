@@ -9,7 +9,7 @@ from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, print_json
 from penstock.cli.restore import restored
 from penstock.cli.resume import resume_partition
-from penstock.core.batch import BatchState, Cancel
+from penstock.core.batch import Cancel
 from penstock.core.errors import ConfigurationError
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import opened
@@ -119,7 +119,9 @@ def resume_account(
     account: Annotated[str | None, typer.Argument(help="The account's name; all by default.")] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Let accounts go on that were paused. One whose key was refused goes on by itself.
+    """Let accounts go on that were paused. An account that the provider refuses is tried at once.
+
+    Such an account also goes on by itself: Penstock tries one call at growing intervals.
 
     For example:
 
@@ -241,6 +243,4 @@ def unfit(search: str, found: Sequence[Cancellable], wanted: Cancel) -> str | No
         return None
     if batch.state in NO_MORE:
         return f"batch {batch.id} is {batch.state}: there is nothing left to cancel"
-    if wanted is Cancel.AGAIN and batch.state is BatchState.SEALED:
-        return f"batch {batch.id} was not sent yet: penstock pause lane {batch.key.model} holds it"
     return None

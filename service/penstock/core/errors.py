@@ -11,10 +11,12 @@ PenstockError
 └── ProviderError           mapped once at the provider's boundary
     ├── ProviderUnavailable nothing took effect: back off, try again
     ├── ProviderInDoubt     it may have taken effect: look before trying again
-    ├── ProviderRefused     a definite no, with the provider's code
+    ├── ProviderRefused     a definite no: its concern says what is to be done (`penstock.core.refusal`)
     ├── ProviderMissing     404: not a status, see W1 and W4 of the design
-    └── ProviderDenied      401 or 403: the account's key
+    └── ProviderDenied      the account may not call: its key, its bill, its storage, or a redirect
 """
+
+from penstock.core.refusal import Concern
 
 
 class PenstockError(Exception):
@@ -105,7 +107,25 @@ class ProviderInDoubt(ProviderError):
 
 
 class ProviderRefused(ProviderError):
-    """The provider said no for good (4xx)."""
+    """The provider said no for good (4xx).
+
+    Args:
+        concern: what the refusal is about.
+        line: of the input file, from 1, where the provider names one.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        detail: str,
+        *,
+        code: str = "",
+        concern: Concern = Concern.UNKNOWN,
+        line: int | None = None,
+    ) -> None:
+        super().__init__(operation, detail, code=code)
+        self.concern = concern
+        self.line = line
 
 
 class ProviderMissing(ProviderError):
@@ -113,4 +133,4 @@ class ProviderMissing(ProviderError):
 
 
 class ProviderDenied(ProviderError):
-    """The key is wrong, revoked or lacks a right (401, 403)."""
+    """The account may not call: a wrong key, an unpaid bill, full storage, or a base URL that redirects."""
