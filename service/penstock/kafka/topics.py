@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -122,13 +122,22 @@ class TopicIdsRequest(Request[MetadataRequestV10]):  # type: ignore[misc]  # aio
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads a partition: its node (-1: nobody now) and its epoch (-1: the broker tells none)."""
+
+    node: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
-    """What a topic is."""
+    """What a topic is; its leaders by partition."""
 
     name: str
     id: uuid.UUID
     partitions: int
     replicas: int
+    leaders: Mapping[int, Leader] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,11 @@ class Cluster:
 
     id: str
     topics: Mapping[str, Topic]
+
+    def leader(self, topic: str, partition: int) -> Leader | None:
+        """Who leads a partition; None when it or its topic does not exist."""
+        found = self.topics.get(topic)
+        return found.leaders.get(partition) if found else None
 
 
 class TopicClient:
@@ -208,7 +222,13 @@ async def describe_topics(client: Any, names: Iterable[str]) -> Cluster:
         raise KafkaError("no broker is known")
     answer = await client.send(node, TopicIdsRequest(names))
     topics = {
-        name: Topic(name, topic_id, len(partitions), len(partitions[0][4]) if partitions else 0)
+        name: Topic(
+            name,
+            topic_id,
+            len(partitions),
+            len(partitions[0][4]) if partitions else 0,
+            {number: Leader(leader, epoch) for _, number, leader, epoch, *_ in partitions},
+        )
         for code, name, topic_id, _, partitions, *_ in answer.topics
         if not code
     }

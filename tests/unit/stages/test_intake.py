@@ -12,7 +12,7 @@ from structlog.testing import CapturingLogger
 from penstock.core.gathering import Rules
 from penstock.core.lane import Lanes
 from penstock.core.request import RequestLimits
-from penstock.postgres.intake_store import IntakeStore, Place, Stand
+from penstock.postgres.intake_store import HaltCode, IntakeStore, Place, Stand
 from penstock.settings import IntakeSettings
 from penstock.stages import intake as module
 from penstock.stages.assignment import Polled
@@ -26,7 +26,15 @@ class FakeStore(IntakeStore):
     def __init__(self) -> None:
         self.halted: list[Place] = []
 
-    async def halt_partition(self, place: Place, reason: str, position: int) -> None:
+    async def halt_partition(
+        self,
+        place: Place,
+        reason: str,
+        position: int,
+        code: HaltCode | None = None,
+        diverged_at: int | None = None,
+    ) -> None:
+        assert (code, diverged_at) == (None, None)
         assert reason
         assert position == 7
         self.halted.append(place)
