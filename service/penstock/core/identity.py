@@ -90,9 +90,14 @@ def batch_of_file(deployment: str, name: str) -> uuid.UUID | None:
         return None
 
 
+def slot_prefix(deployment: str) -> str:
+    """What the publisher's transactional ids begin with."""
+    return f"penstock-{deployment}-slot-"
+
+
 def transactional_id(deployment: str, slot: int) -> str:
     """The publisher's transactional id for a slot."""
-    return f"penstock-{deployment}-slot-{slot}"
+    return f"{slot_prefix(deployment)}{slot}"
 
 
 def slot_of(batch_id: uuid.UUID, slots: int) -> int:
