@@ -14,8 +14,11 @@ from penstock.core.lane import OTHER, LaneKey, Lanes
 from penstock.core.ledger import disagreement
 from penstock.core.request import RequestLimits
 from penstock.http.webhook import PATH, Receiver, webhook_application
+from penstock.kafka.layout import wanted_topics
 from penstock.kafka.ledger import read_every_slot
 from penstock.kafka.request_consumer import RequestConsumer
+from penstock.kafka.right import RightsMissing
+from penstock.kafka.rights import missing_on_topics
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.account_store import AccountStore
 from penstock.postgres.batch_row import ChunkReader
@@ -84,6 +87,9 @@ async def bind(settings: Settings, lanes: Lanes, database: Database) -> Bound:
     wanted = {*kafka.request_topics, *written, kafka.ledger_topic}
     async with TopicClient(kafka, "penstock") as topics:
         cluster = await topics.describe(wanted)
+        if cluster.denied:
+            described = wanted_topics(kafka, lanes, settings.publisher.slots)
+            raise RightsMissing(missing_on_topics(described, cluster))
         if missing := sorted(wanted - cluster.topics.keys()):
             raise ConfigurationError(f"topics are missing: {', '.join(missing)}; penstock check --create-topics")
         configs = {topic: await topics.configs(topic) for topic in wanted}

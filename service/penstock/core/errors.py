@@ -70,6 +70,10 @@ class WebhookRefused(PenstockError):
         self.outcome = outcome
 
 
+class LogMoved(PenstockError):
+    """A partition's log may not be the one that was fetched: fetch again."""
+
+
 class Superseded(PenstockError):
     """The lease, epoch, state or position that the work stood on is no longer ours."""
 

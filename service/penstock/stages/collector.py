@@ -99,7 +99,7 @@ class Collector:
         for part in batch.parts if answered else ():
             manifest = await self.reader.manifest(part.chunk_id)
             found.update(
-                start + index for index in range(part.requests) if manifest.place(part.first + index) in answered
+                start + index for index in range(part.requests) if manifest.origin(part.first + index) in answered
             )
             start += part.requests
         return found
