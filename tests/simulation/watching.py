@@ -161,7 +161,7 @@ def another_try(world: World, batch: Batch, decided: Decision) -> None:
     for part in batch.parts:
         chunk = world.chunks[part.chunk_id]
         again = [
-            (index, chunk.attempt + (outcome == Outcome.RETRY))
+            requeue.Try(index, chunk.attempt + (outcome == Outcome.RETRY))
             for index, outcome in enumerate(decided.outcomes[start : start + part.requests], part.first)
             if outcome in (Outcome.RETRY, Outcome.RESEND)
         ]

@@ -155,6 +155,8 @@ class NewChunk:
     deadline: float
     lines: bytes
     manifest: bytes
+    unreadable: int = 0
+    """How often the requests' results could not be read."""
 
     @property
     def stored_bytes(self) -> int:
@@ -170,6 +172,7 @@ def pack_chunk(
     *,
     tries: int = 0,
     turn: Turn = USUAL,
+    unreadable: int = 0,
 ) -> NewChunk:
     """Compress lines and manifest into a chunk; CPU work of about 5 µs per KB, so call it off the loop."""
     return NewChunk(
@@ -182,4 +185,5 @@ def pack_chunk(
         deadline=min(manifest.deadlines),
         lines=encode_lines(lines),
         manifest=encode_manifest(manifest),
+        unreadable=unreadable,
     )

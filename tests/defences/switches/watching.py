@@ -56,6 +56,18 @@ def whole_download(patch: Patch) -> None:
     patch.setattr(Downloader, "download", believe)
 
 
+@defence("W2")
+def nameless_lines(patch: Patch) -> None:
+    """Lines that name no request say nothing of those that are missing."""
+    patch.setattr(Reconciliation, "judged", lambda self: bytes(self.kinds))
+
+
+@defence("W2")
+def unreadable_bound(patch: Patch) -> None:
+    """A request whose result nobody can read is sent again without end."""
+    patch.setattr(Collector, "unreadable_too_often", lambda *_: frozenset())
+
+
 @defence("way of the data, 5", 13)
 def lines_by_id(patch: Patch) -> None:
     """The nth line of a file is taken as the answer to the nth request."""
