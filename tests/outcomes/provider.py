@@ -44,9 +44,14 @@ ENDS = (
         "a status that nobody knows",
         "not the end: the batch is watched on; logged once (`status.unknown`), counted",
     ),
+    Row(
+        "status-spelling",
+        "a status in another spelling or case (`Completed`, `canceled`, `in-progress`, `ended`), times as ISO 8601",
+        "read as OpenAI's at the boundary",
+    ),
     Row("status-back", "a status that goes back (late and stale answers)", "statuses only move forward"),
     Row("null-fields", "counts, usage and errors of null", "any field may be null"),
-    Row("null-expiry", "`expires_at` of null", "overdue a window after it was submitted"),
+    Row("null-expiry", "`expires_at` of null", "overdue a completion window of its lane after it was submitted"),
     Row(
         "stuck-validating",
         "never leaves `validating`",

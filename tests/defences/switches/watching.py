@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+import penstock.postgres.poller_store
+import penstock.provider.answer
 import penstock.stages.collector
 import penstock.stages.poller
 from penstock.core.batch import ProviderBatch, is_terminal
@@ -143,8 +145,19 @@ def fresh_retrieve(patch: Patch) -> None:
 @defence("W1")
 def null_expiry(patch: Patch) -> None:
     """A batch that tells no expiry never is overdue."""
-    expiry = "coalesce(b.expires_at, b.submitted_at + interval '24 hours')"
-    reword(patch, "watched_batches", (expiry, "coalesce(b.expires_at, 'infinity')"))
+    patch.setattr(penstock.postgres.poller_store, "window_seconds", lambda _: float("inf"))
+
+
+@defence("W1")
+def lane_window(patch: Patch) -> None:
+    """A batch that tells no expiry has a day, whatever its lane's completion window is."""
+    patch.setattr(penstock.postgres.poller_store, "window_seconds", lambda _: 86_400.0)
+
+
+@defence("W1")
+def plain_statuses(patch: Patch) -> None:
+    """A status is known in the spelling of one provider alone."""
+    patch.setattr(penstock.provider.answer, "plain_status", lambda text: text)
 
 
 @defence("W3")
