@@ -103,6 +103,11 @@ LINES = (
     Row("status-0", "`status_code` 0", "another try, as one of the request's attempts"),
     Row("line-429", "`status_code` 429", "another try after a growing wait, as one of the request's attempts"),
     Row("line-5xx", "`status_code` 5xx", "likewise; when most of a batch fails so, the lane sends small probes first"),
+    Row(
+        "probe-stuck",
+        "the small probe of such a lane takes over an hour",
+        "it holds nothing up any more, and is reported (`probe.overdue`); the next probe goes",
+    ),
     Row("attempts-used-up", "429 or 5xx at every attempt", "the last error is the result"),
     Row("line-4xx", "`status_code` 400, 401, 403, 404 or 422", "the error is the result, at once"),
     Row(

@@ -37,6 +37,7 @@ from penstock.core.lane import LaneKey, Lanes
 from penstock.core.quota import learned_limit
 from penstock.core.requeue import Requeues, Try
 from penstock.core.retry import SUBMISSION, Backoff
+from penstock.core.window import probe_next
 from penstock.postgres.batch_row import BatchRow, ChunkReader, read_payload
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Connection
@@ -225,17 +226,21 @@ class Collector:
     async def learn(self, batch: BatchRow, spooled: Spooled) -> None:
         """Let real usage correct the estimate, and failures by the provider's fault slow the lane down."""
         kinds = spooled.lines.kinds
-        tokens = 0
+        tokens = first = first_failed = 0
         start = 0
-        for part in batch.parts:
+        for part, attempt in zip(batch.parts, batch.attempts, strict=True):
+            if attempt == 0:
+                first += part.requests
+                first_failed += kinds.count(Kind.OWN_FAILURE, start, start + part.requests)
             manifest = await self.reader.manifest(part.chunk_id)
             for index in range(part.requests):
                 if kinds[start + index] == Kind.SUCCESS:
                     tokens += manifest.tokens[part.first + index]
             start += part.requests
         await self.store.calibrate(batch.key.account, batch.key.model, tokens, batch.input_tokens)
-        probing = kinds.count(Kind.OWN_FAILURE) * 2 > len(kinds)
-        await self.store.set_probing(batch.lane_id, probing=probing)
+        probing = probe_next(first, first_failed, len(kinds), kinds.count(Kind.OWN_FAILURE))
+        if probing is not None:
+            await self.store.set_probing(batch.lane_id, probing=probing)
 
     def count(self, batch: BatchRow, decision: Decision, kinds: bytes) -> None:
         """Metrics of a decision."""

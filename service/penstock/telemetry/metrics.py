@@ -62,6 +62,9 @@ window_age_stretched = Gauge(
 windows_held = Gauge(
     "penstock_windows_held", "Windows that are due and wait unsealed, since enough is sealed of their model already."
 )
+probes_overdue = Gauge(
+    "penstock_probes_overdue", "Lanes whose probe of a failing provider takes over an hour, and holds nothing up."
+)
 actionable_work = Gauge(
     "penstock_actionable_work",
     "Batches that a stage could work on now, if the provider answers.",

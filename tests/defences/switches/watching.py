@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+import penstock.core.window
 import penstock.postgres.poller_store
 import penstock.provider.answer
 import penstock.stages.collector
@@ -196,3 +197,16 @@ def probes(patch: Patch) -> None:
         return
 
     patch.setattr(CollectorStore, "set_probing", never)
+
+
+@defence("W5")
+def probe_sample(patch: Patch) -> None:
+    """However few first attempts a batch has, they say whether the provider is ill."""
+    patch.setattr(penstock.core.window, "PROBE_SAMPLE", 0)
+
+
+@defence("W5")
+def probe_bound(patch: Patch) -> None:
+    """A lane waits for its probe however long that takes."""
+    bound = " AND b.sealed_at > clock_timestamp() - make_interval(secs => $2)\n    ) AS probe_running"
+    reword(patch, "windows", (bound, "\n    ) AS probe_running"))
