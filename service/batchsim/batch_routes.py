@@ -13,11 +13,11 @@ from batchsim.batch_params import BatchParams, parse_batch_params
 from batchsim.chance import share
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError
-from batchsim.faults import Faults, copies_made, list_horizon, list_limit
+from batchsim.faults import Faults, copies_made, list_horizon, list_limit, listed_status
 from batchsim.lifecycle import Lifecycle
 from batchsim.query import integer_parameter
 from batchsim.rate import HOUR_SECONDS, take
-from batchsim.records import BatchRecord, Status, batch_object
+from batchsim.records import BatchRecord, Status, batch_object, stale_batch_object
 from batchsim.rules import Outcome
 from batchsim.settings import Delays, Settings
 from batchsim.store import Store
@@ -81,10 +81,12 @@ class BatchRoutes:
         after = request.query_params.get("after")
         batches = self.store.batches(limit=limit + 1, after=after, created_before=list_horizon(request))
         page, now = batches[:limit], time.time()
+        status = listed_status(request)
+        shown = [stale_batch_object(each, now, status) if status else batch_object(each, now) for each in page]
         return JSONResponse(
             {
                 "object": "list",
-                "data": [batch_object(batch, now) for batch in page],
+                "data": shown,
                 "first_id": page[0].id if page else None,
                 "last_id": page[-1].id if page else None,
                 "has_more": len(batches) > limit,

@@ -37,7 +37,9 @@ class Endpoint:
             try:
                 response = await self.handler(request)
             except ApiError as error:
-                response = JSONResponse(error.body, error.status, error.headers)
+                status = fault.missing_status if error.status == HTTPStatus.NOT_FOUND else None
+                body = status_error_body(status) if status else error.body
+                response = JSONResponse(body, status or error.status, error.headers)
             except ClientDisconnect:
                 return
         if fault.answer_delay_seconds:

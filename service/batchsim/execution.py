@@ -111,7 +111,8 @@ class Execution:
     ) -> None:
         """Write the line of a request that was reached; `again` when it is written a second time."""
         if fault is not None and fault.status_code is None and fault.code is not None:
-            self.write_undone(error, line, fault.code, fault.message or "This request could not be executed.")
+            said = fault.message or "This request could not be executed."
+            self.write_undone(error, line, fault.code, said, fault)
             return
         digest = request_digest(self.batch.endpoint, bytes(line.body))
         if fault is not None and fault.status_code is not None:
@@ -127,7 +128,7 @@ class Execution:
             return
         shown = encode(body).decode() if defect == "body_as_string" else body
         response = {"status_code": status_code, "request_id": request_id(digest), "body": shown}
-        self.write(output if status_code == OK else error, line.custom_id, response, None)
+        self.write(output if status_code == OK else error, line.custom_id, response, None, fault)
         if defect == "in_both_files":
             response = {"status_code": 500, "request_id": request_id(digest), "body": status_error_body(500)}
             self.write(error, line.custom_id, response, None)
@@ -143,19 +144,41 @@ class Execution:
             self.executed.failed += 1
         self.executed.journal += executed_line(self.batch, line.custom_id, sha256(line.body).hexdigest(), status_code)
 
-    def write_undone(self, error: BinaryIO, line: Line, code: str, message: str) -> None:
+    def write_undone(
+        self, error: BinaryIO, line: Line, code: str, message: str, fault: LineFault | None = None
+    ) -> None:
         """Write the line of a request that was never executed; only those of a finished batch count as failed."""
         if self.batch.status is Status.FINALIZING:
             self.executed.failed += 1
-        self.write(error, line.custom_id, None, {"code": code, "message": message})
+        self.write(error, line.custom_id, None, {"code": code, "message": message}, fault)
 
     def write(
-        self, file: BinaryIO, custom_id: str, response: dict[str, Any] | None, error: dict[str, str] | None
+        self,
+        file: BinaryIO,
+        custom_id: str,
+        response: dict[str, Any] | None,
+        error: dict[str, str] | None,
+        fault: LineFault | None = None,
     ) -> None:
-        """Write one line of a result file."""
+        """Write one line of a result file, as odd as the fault says."""
         line_id = "batch_req_" + name(self.seed, self.batch.id, custom_id)
-        file.write(encode({"id": line_id, "custom_id": custom_id, "response": response, "error": error}))
+        line = {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
+        if fault is not None:
+            line = altered(line, fault)
+        written = encode(line)
+        file.write(written[: len(written) // 2] if fault is not None and fault.defect == "cut" else written)
         file.write(b"\n")
+
+
+def altered(line: dict[str, Any], fault: LineFault) -> dict[str, Any]:
+    """A line with what a fault writes into it, and without what it leaves out."""
+    for names, value in fault.written.items():
+        outer, _, inner = names.rpartition(".")
+        if not outer:
+            line[inner] = value
+        elif isinstance(line.get(outer), dict):
+            line[outer] = {**line[outer], inner: value}
+    return {member: value for member, value in line.items() if member not in fault.without}
 
 
 def kept(path: Path) -> Path | None:

@@ -104,3 +104,15 @@ def bytes_kept(request: Request, size: int) -> int:
     """How many bytes of an upload are stored: all, unless a fault loses its end."""
     fault: HttpFault = request.state.fault
     return size if fault.keep_bytes is None else min(size, fault.keep_bytes)
+
+
+def bytes_off(request: Request) -> int:
+    """By how much the told size of a file is wrong."""
+    fault: HttpFault = request.state.fault
+    return fault.bytes_off
+
+
+def listed_status(request: Request) -> str | None:
+    """The status that a list shows of each batch, whatever became of it; None when it tells the truth."""
+    fault: HttpFault = request.state.fault
+    return fault.listed_status

@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError, missing_parameter, outside_range, unsupported_value
-from batchsim.faults import bytes_kept, list_horizon, list_limit
+from batchsim.faults import bytes_kept, bytes_off, list_horizon, list_limit
 from batchsim.query import integer_parameter
 from batchsim.rate import MINUTE_SECONDS, take
 from batchsim.records import FileRecord, file_object
@@ -89,7 +89,7 @@ class FileRoutes:
 
     async def retrieve(self, request: Request) -> Response:
         """`GET /v1/files/{file_id}`."""
-        return JSONResponse(file_object(self.known(request)))
+        return JSONResponse(file_object(self.known(request), bytes_off(request)))
 
     async def content(self, request: Request) -> Response:
         """`GET /v1/files/{file_id}/content`."""

@@ -158,12 +158,18 @@ class EndEvent(msgspec.Struct):
     fault: WebhookFault | None = None
 
 
-def file_object(record: FileRecord) -> dict[str, Any]:
-    """A file as the API shows it."""
+def stale_batch_object(record: BatchRecord, now: float, status: str) -> dict[str, Any]:
+    """A batch as a list shows it that has missed what became of it."""
+    missed = dict.fromkeys(("output_file_id", "error_file_id", "errors", *(f"{each}_at" for each in TERMINAL)))
+    return {**batch_object(record, now), **missed, "status": status}
+
+
+def file_object(record: FileRecord, bytes_off: int = 0) -> dict[str, Any]:
+    """A file as the API shows it; its size may be told wrongly."""
     return {
         "id": record.id,
         "object": "file",
-        "bytes": record.bytes,
+        "bytes": max(0, record.bytes + bytes_off),
         "created_at": int(record.created_at),
         "expires_at": None if record.expires_at is None else int(record.expires_at),
         "filename": record.filename,
@@ -199,6 +205,9 @@ def batch_object(record: BatchRecord, now: float) -> dict[str, Any]:
             shown[f"{status}_at"] = None if time is None else int(time)
     if record.rejection is not None:
         shown["errors"] = {"object": "list", "data": [msgspec.structs.asdict(record.rejection)]}
+    for kind, seconds in record.outcome.late_file_ids.items():
+        if record.is_terminal and now < record.times[record.status] + seconds:
+            shown[f"{kind}_file_id"] = None
     for status_shown in ("*", str(record.status)):
         shown.update(record.outcome.show.get(status_shown, {}))
     return shown

@@ -36,6 +36,9 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     `hide_newer_than_seconds` makes a list stale, and a list takes no `limit` above `limit_max`. Of an upload only the
     first `keep_bytes` are stored. A create makes so many `copies` of its batch, as behind a proxy that sends it again,
     and answers with the last one. `without` leaves fields out of a JSON answer.
+    `listed_status` is the status that a list of batches shows of each, without files, while retrieve tells the truth.
+    `bytes_off` is added to the size that a file is said to have. `missing_status` replaces an answer of 404, as some
+    proxies do.
     """
 
     delay_seconds: float = 0.0
@@ -56,6 +59,9 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     limit_max: int | None = None
     copies: int = 1
     without: tuple[str, ...] = ()
+    listed_status: str | None = None
+    bytes_off: int = 0
+    missing_status: int | None = None
 
     def __post_init__(self) -> None:
         if self.copies < 1:
@@ -77,7 +83,9 @@ class LineFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """What becomes of some lines: of `count` lines, or of a `fraction` of all, or of all that no earlier fault took.
 
     With `status_code` the request was tried and failed; with `code` alone it was never executed. A `defect` concerns
-    lines that were executed, counted and billed, but whose result is written wrongly.
+    lines that were executed, counted and billed, but whose result is written wrongly: `cut` ends the line in its
+    middle. `written` replaces members of the line, by name (`custom_id`, `error`, `response`, or inside of it
+    `response.status_code`), in whatever type; it goes with a failure, too. Members in `without` are left out.
     """
 
     fraction: float | None = None
@@ -85,11 +93,14 @@ class LineFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     status_code: int | None = None
     code: str | None = None
     message: str | None = None
-    defect: Literal["missing", "in_both_files", "twice", "unknown_custom_id", "body_as_string"] | None = None
+    defect: Literal["missing", "in_both_files", "twice", "unknown_custom_id", "body_as_string", "cut"] | None = None
+    written: dict[str, Any] = {}
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         failure = self.status_code is not None or self.code is not None
-        if failure == (self.defect is not None):
+        odd = bool(self.written or self.without)
+        if (failure and self.defect is not None) or not (failure or odd or self.defect is not None):
             raise ValueError("a line fault has either a status_code or code, or a defect")
         if self.fraction is not None and self.count is not None:
             raise ValueError("a line fault has a fraction or a count, not both")
@@ -119,7 +130,8 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     (default: by elapsed time when a client cancels it or its window ends, else a half). `stuck` is a status it never
     leaves by itself. `seconds` replace the configured delays. `show` replaces fields of the batch object, by status or
     for all statuses ("*"). `vanished` files exist in the batch object only. `reordered` shows the output's lines in
-    another order from its second download on. `empty_files` are there where others have a null id.
+    another order from its second download on. `empty_files` are there where others have a null id. The ids of its files
+    appear `late_file_ids` seconds after its end, by kind of file.
     """
 
     end: Literal["completed", "expired", "cancelled", "failed"] = "completed"
@@ -132,6 +144,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     vanished: tuple[Literal["output", "error"], ...] = ()
     reordered: bool = False
     empty_files: bool = False
+    late_file_ids: dict[Literal["output", "error"], float] = {}
 
     def __post_init__(self) -> None:
         if (self.end == "failed") != (self.failure is not None):

@@ -313,7 +313,11 @@ class Composition:
         """Finished batches to results."""
         settings = self.settings
         collector = Collector(
-            CollectorStore(self.database, settings.publisher.slots), self.reader, self.lanes, self.lane_label
+            CollectorStore(self.database, settings.publisher.slots),
+            self.reader,
+            self.lanes,
+            self.lane_label,
+            settings.publisher.unreadable_max,
         )
         downloader = Downloader(self.clients, self.spool, self.acquaintance, settings.publisher.file_gone_seconds)
         tools = SlotTools(

@@ -240,6 +240,12 @@ class PublisherSettings(Section):
         ge=0,
         description="An output file that is missing for so long is taken as lost; its lines are sent again.",
     )
+    unreadable_max: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="A request whose result came back unreadable so often gets the error `unreadable_result`.",
+    )
     transaction_timeout_seconds: float = Field(60.0, ge=3, description="The broker aborts a transaction after this.")
 
 

@@ -90,7 +90,7 @@ class ResultLine(msgspec.Struct):
 
 
 LINE = msgspec.json.Decoder(Line)
-RESULT_LINE = msgspec.json.Decoder(ResultLine)
+RESULT_LINE = msgspec.json.Decoder(ResultLine, strict=False)  # some servers write a status as a text
 
 
 def fingerprint(data: bytes | str | None) -> int:

@@ -235,6 +235,20 @@ async def test_odd_ends_are_collected_like_others(talk: Conversation) -> None:
     await talk.check(paid_twice=1)
 
 
+@pytest.mark.defence("plain_statuses")
+@pytest.mark.outcome("status-spelling")
+async def test_statuses_and_times_in_another_spelling_end_their_batches(talk: Conversation) -> None:
+    spelled = {"upper": "COMPLETED", "title": "Completed", "ended": "ended"}
+    shown = [
+        batch(model, show={"*": {"created_at": "2026-01-02T03:04:05Z"}, "completed": {"status": status}})
+        for model, status in spelled.items()
+    ]
+    await talk.bridge.simulator.faults(shown)
+    await ask_all(talk, list(spelled))
+    assert [await talk.creates(model) for model in spelled] == [1, 1, 1]
+    await talk.check()
+
+
 @pytest.mark.outcome("stuck-validating", "stuck-in-progress", "stuck-finalizing", "forgotten")
 async def test_what_never_ends_is_cancelled_or_given_up_and_goes_again(talk: Conversation) -> None:
     simulator, statuses = talk.bridge.simulator, ("validating", "in_progress", "finalizing")

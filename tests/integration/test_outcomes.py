@@ -132,8 +132,45 @@ async def test_each_request_has_one_answer_whatever_the_files_hold(talk: Convers
     unmatched = "penstock_provider_lines_unmatched_total"
     assert await talk.service.metric(unmatched, kind="unknown") >= 2
     assert await talk.service.metric(unmatched, kind="repeated") >= 4
-    assert await talk.service.metric("penstock_duplicate_executions_total", cause="line_lost") == 2
+    assert await talk.service.metric("penstock_duplicate_executions_total", cause="unreadable") == 2, (
+        "as many lines name nobody: what is missing was executed"
+    )
     await talk.check(paid_twice=2)
+
+
+@pytest.mark.outcome("line-odd-types")
+async def test_a_line_of_unexpected_types_is_its_requests_result_and_is_paid_for_once(talk: Conversation) -> None:
+    lines = [
+        {"count": 2, "status_code": 400, "written": {"error": "text"}},
+        {"count": 2, "written": {"error": ""}},
+        {"count": 2, "written": {"response.status_code": "200"}},
+    ]
+    await talk.bridge.simulator.faults(fault("loose", times=9, lines=lines))
+    answers = await talk.ask(chats("loose", 8))
+    assert statuses(answers) == {(400, "1"): 2, (200, "1"): 4, ("200", "1"): 2}
+    assert Counter(each.json["error"] for each in answers) == {"text": 2, "": 2, None: 4}
+    assert await talk.creates("loose") == 1
+    await talk.check()
+
+
+@pytest.mark.defence("unreadable_bound")
+@pytest.mark.outcome("line-unreadable", "line-nameless")
+async def test_a_result_that_nobody_can_read_is_paid_for_twice_and_then_answered_so(talk: Conversation) -> None:
+    """Off: it is executed again until its deadline."""
+    lines = [{"count": 1, "defect": "cut"}, {"count": 1, "written": {"response": []}}]
+    nameless = [{"count": 2, "written": {"custom_id": None}}]
+    before = await talk.service.metric("penstock_results_unreadable_total")
+    rules = [*fault("cut", times=2, lines=lines), *fault("nobody", times=2, lines=nameless)]
+    await talk.bridge.simulator.faults(rules)
+    found = await asyncio.gather(*(talk.ask(chats(model, 2)) for model in ("cut", "nobody")))
+    for model, answers in zip(("cut", "nobody"), found, strict=True):
+        assert errors(answers) == ["unreadable_result"] * 2, "it is paid for without end"
+        assert await talk.creates(model) == 2
+        _, last = await talk.batches(model)
+        assert all(last["output_file_id"] in each.json["error"]["message"] for each in answers)
+        assert last["files_removed_at"] is not None, "the file that the error names goes with the others"
+    assert await talk.service.metric("penstock_results_unreadable_total") == before + 8
+    await talk.check(paid_twice=4)
 
 
 ABSENT: dict[str, dict[str, Any]] = {

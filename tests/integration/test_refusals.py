@@ -30,7 +30,7 @@ class Refusals:
 
     def __init__(self, pool: Database) -> None:
         self.pool = pool
-        self.collector = Collector(CollectorStore(pool, SLOTS), ChunkReader(pool), Lanes(), str)
+        self.collector = Collector(CollectorStore(pool, SLOTS), ChunkReader(pool), Lanes(), str, 2)
 
     async def refuse(
         self,

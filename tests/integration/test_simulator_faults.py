@@ -294,6 +294,80 @@ async def test_a_second_download_can_be_in_another_order(client: AsyncOpenAI, si
     assert sorted(first, key=str) == sorted(second, key=str)
 
 
+async def test_a_line_can_be_written_in_other_types_without_members_or_cut(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    faults = [
+        {"count": 1, "written": {"error": "text", "custom_id": 7, "response.status_code": "200"}},
+        {"count": 1, "without": ["custom_id"]},
+        {"count": 1, "defect": "cut"},
+    ]
+    await simulator.faults([{"batch": {"lines": faults}}])
+    batch = await run_batch(client, chat_lines(4))
+    text = (await client.files.content(batch.output_file_id or "")).text.splitlines()
+    lines = [json.loads(each) for each in text if each.endswith("}")]
+    assert (batch.request_counts.completed if batch.request_counts else 0, len(text), len(lines)) == (4, 4, 3)
+    (odd,) = [each for each in lines if each.get("custom_id") == 7]
+    assert (odd["error"], odd["response"]["status_code"]) == ("text", "200")
+    assert [each["response"]["status_code"] for each in lines if "custom_id" not in each] == [200]
+
+
+async def test_a_file_id_can_appear_after_the_end(client: AsyncOpenAI, simulator: Simulator) -> None:
+    await simulator.faults([{"batch": {"late_file_ids": {"output": 0.5}}}])
+    batch = await run_batch(client, chat_lines(1))
+    assert (batch.status, batch.output_file_id) == ("completed", None)
+    async with asyncio.timeout(REACH_SECONDS):
+        while not batch.output_file_id:
+            await asyncio.sleep(0.05)
+            batch = await client.batches.retrieve(batch.id)
+    assert len(await result_lines(client, batch.output_file_id)) == 1
+
+
+async def test_a_list_can_show_a_stale_status_while_retrieve_tells_the_truth(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    batch = await run_batch(client, chat_lines(1))
+    await simulator.faults([{"operation": "batches.list", "http": {"listed_status": "in_progress"}}])
+    (listed,) = [each for each in (await client.batches.list(limit=100)).data if each.id == batch.id]
+    assert (listed.status, listed.output_file_id, listed.completed_at) == ("in_progress", None, None)
+    assert (await client.batches.retrieve(batch.id)).status == "completed"
+
+
+async def test_a_size_can_be_told_wrongly_or_not_at_all_while_the_content_is_there(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    batch = await run_batch(client, chat_lines(1))
+    file_id = batch.output_file_id or ""
+    content = (await client.files.content(file_id)).content
+    await simulator.faults([{"operation": "files.retrieve", "http": {"bytes_off": 100}}])
+    assert (await client.files.retrieve(file_id)).bytes == len(content) + 100
+    await simulator.faults([{"operation": "files.retrieve", "http": {"status": 400}}])
+    with pytest.raises(APIStatusError):
+        await client.files.retrieve(file_id)
+    assert (await client.files.content(file_id)).content == content
+
+
+async def test_what_is_not_found_can_be_answered_with_another_status(client: AsyncOpenAI, simulator: Simulator) -> None:
+    batch = await run_batch(client, chat_lines(1))
+    await simulator.faults([{"http": {"missing_status": 500}}])
+    with pytest.raises(APIStatusError) as raised:
+        await client.with_options(max_retries=0).batches.retrieve("batch_nobody")
+    assert raised.value.status_code == 500
+    assert (await client.batches.retrieve(batch.id)).status == "completed"
+
+
+async def test_a_status_can_be_spelled_in_another_way_and_times_as_texts(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    shown = {"status": "COMPLETED", "created_at": "2026-01-02T03:04:05Z"}
+    await simulator.faults([{"batch": {"show": {"completed": shown}}}])
+    batch = await create_batch(client, chat_lines(1))
+    async with asyncio.timeout(REACH_SECONDS):
+        while str((batch := await client.batches.retrieve(batch.id)).status) != "COMPLETED":
+            await asyncio.sleep(0.05)
+    assert str(batch.created_at) == "2026-01-02T03:04:05Z"
+
+
 async def test_rules_that_make_no_sense_are_refused(simulator: Simulator) -> None:
     with pytest.raises(OSError, match="422"):
         await simulator.faults([{"operation": "batches.create"}])

@@ -161,6 +161,17 @@ async def test_a_batch_that_tells_no_expiry_is_overdue_after_its_window(account:
     assert young < 0
 
 
+@pytest.mark.defence("lane_window")
+@pytest.mark.outcome("null-expiry")
+async def test_a_batch_that_tells_no_expiry_has_the_completion_window_of_its_lane(account: Account) -> None:
+    """Off: it is cancelled as stuck after a day, although it has seven."""
+    await account.submit(expires_at=None, submitted_at=datetime.now(UTC) - timedelta(days=2))
+    async with account.pool.pool.acquire() as connection:
+        await connection.execute("UPDATE lane SET completion_window = '7d'")
+    (watched,) = await PollerStore(account.pool).watched(ACCOUNT)
+    assert -5.1 < watched.overdue_seconds / 86_400 < -4.9, "it is overdue after a day"
+
+
 @pytest.mark.defence("null_files")
 @pytest.mark.outcome("null-output", "empty-ids")
 async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_lines_count_as_missing(

@@ -44,9 +44,14 @@ ENDS = (
         "a status that nobody knows",
         "not the end: the batch is watched on; logged once (`status.unknown`), counted",
     ),
+    Row(
+        "status-spelling",
+        "a status in another spelling or case (`Completed`, `canceled`, `in-progress`, `ended`), times as ISO 8601",
+        "read as OpenAI's at the boundary",
+    ),
     Row("status-back", "a status that goes back (late and stale answers)", "statuses only move forward"),
     Row("null-fields", "counts, usage and errors of null", "any field may be null"),
-    Row("null-expiry", "`expires_at` of null", "overdue a window after it was submitted"),
+    Row("null-expiry", "`expires_at` of null", "overdue a completion window of its lane after it was submitted"),
     Row(
         "stuck-validating",
         "never leaves `validating`",
@@ -78,9 +83,31 @@ LINES = (
     Row("line-twice", "a line twice", "the first is the result; counted (`repeated`)"),
     Row("unknown-custom-id", "a custom_id that nobody sent", "left out; counted (`unknown`)"),
     Row("body-as-string", "`response.body` as a JSON string", "handed on as it is: results are the provider's lines"),
+    Row(
+        "line-odd-types",
+        'members of unexpected types: `"error": "text"` beside a response, `"status_code": "200"`',
+        "only what is needed is read; the line is the result, byte for byte",
+    ),
+    Row(
+        "line-unreadable",
+        "a line that names its request and cannot be read (cut, no UTF-8, `response` a list)",
+        "the file is downloaded again; then the request goes again, and after "
+        "`PENSTOCK_PUBLISHER_UNREADABLE_MAX` such results it gets the error `unreadable_result`, which names the file "
+        "and the byte",
+    ),
+    Row(
+        "line-nameless",
+        "lines without a usable `custom_id` (null, a number, cut before it), as many as requests are missing",
+        "what is missing counts as unreadable, likewise",
+    ),
     Row("status-0", "`status_code` 0", "another try, as one of the request's attempts"),
     Row("line-429", "`status_code` 429", "another try after a growing wait, as one of the request's attempts"),
     Row("line-5xx", "`status_code` 5xx", "likewise; when most of a batch fails so, the lane sends small probes first"),
+    Row(
+        "probe-stuck",
+        "the small probe of such a lane takes over an hour",
+        "it holds nothing up any more, and is reported (`probe.overdue`); the next probe goes",
+    ),
     Row("attempts-used-up", "429 or 5xx at every attempt", "the last error is the result"),
     Row("line-4xx", "`status_code` 400, 401, 403, 404 or 422", "the error is the result, at once"),
     Row(

@@ -1,7 +1,7 @@
 """The poller and the collector: what the provider says is recorded, finished batches are decided."""
 
 from penstock.core import batch as batches
-from penstock.core import decision, quota, requeue, retry, token
+from penstock.core import decision, quota, requeue, retry, token, window
 from penstock.core.batch import BatchError, BatchState, Remedy, Verdict
 from penstock.core.decision import Decision, Outcome
 from penstock.core.identity import new_id
@@ -161,7 +161,7 @@ def another_try(world: World, batch: Batch, decided: Decision) -> None:
     for part in batch.parts:
         chunk = world.chunks[part.chunk_id]
         again = [
-            (index, chunk.attempt + (outcome == Outcome.RETRY))
+            requeue.Try(index, chunk.attempt + (outcome == Outcome.RETRY))
             for index, outcome in enumerate(decided.outcomes[start : start + part.requests], part.first)
             if outcome in (Outcome.RETRY, Outcome.RESEND)
         ]
@@ -232,9 +232,15 @@ def learn(world: World, batch: Batch, kinds: bytes | bytearray) -> None:
     tokens = sum(size.tokens for size, kind in zip(sizes, kinds, strict=True) if kind == decision.Kind.SUCCESS)
     known.factor = token.calibrate(known.factor, tokens, int(tokens * world.scenario.token_factor))
     known.probing = False
-    if kinds.count(decision.Kind.OWN_FAILURE) * 2 <= len(kinds):
+    failed, start = [kind == decision.Kind.OWN_FAILURE for kind in kinds], 0
+    first: list[bool] = []
+    for part, attempt in zip(batch.parts, batch.attempts, strict=True):
+        first += failed[start : start + part.requests] if attempt == 0 else []
+        start += part.requests
+    probing = window.probe_next(len(first), sum(first), len(failed), sum(failed))
+    if probing is False:
         batch.lane.probing_at = None
-    elif batch.lane.probing_at is None:
+    elif probing and batch.lane.probing_at is None:
         batch.lane.probing_at = world.now
 
 

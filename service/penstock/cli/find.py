@@ -27,6 +27,7 @@ WORDS = {
     Outcome.EXHAUSTED: "error, after the last attempt",
     Outcome.DEAD_LETTER: "dead letter",
     Outcome.DEADLINE: "error, its deadline passed",
+    Outcome.UNREADABLE: "error, the provider's results could not be read",
 }
 
 

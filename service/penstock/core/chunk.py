@@ -170,6 +170,8 @@ class NewChunk:
     deadline: float
     lines: bytes
     manifest: bytes
+    unreadable: int = 0
+    """How often the requests' results could not be read."""
 
     @property
     def stored_bytes(self) -> int:
@@ -185,6 +187,7 @@ def pack_chunk(
     *,
     tries: int = 0,
     turn: Turn = USUAL,
+    unreadable: int = 0,
 ) -> NewChunk:
     """Compress lines and manifest into a chunk; CPU work of about 5 µs per KB, so call it off the loop."""
     return NewChunk(
@@ -197,4 +200,5 @@ def pack_chunk(
         deadline=min(manifest.deadlines),
         lines=encode_lines(lines),
         manifest=encode_manifest(manifest),
+        unreadable=unreadable,
     )

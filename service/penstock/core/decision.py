@@ -5,11 +5,12 @@ line lies; `decide` then gives every position its outcome: output, error and mis
 disjoint and together the batch.
 """
 
+import re
 import uuid
 from array import array
 from collections.abc import Container, Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import zstandard
@@ -20,6 +21,8 @@ from penstock.core.identity import parse_wire_id
 from penstock.core.members import read_members
 
 FORMAT = 1
+FORMAT_UNREADABLE = 2
+"""With an outcome that versions before it do not know: they leave such a decision alone."""
 RETRYABLE_FLOOR = 500
 UNEXECUTED_CODES = frozenset({"batch_expired", "batch_cancelled", "request_timeout"})
 
@@ -45,6 +48,8 @@ class Outcome(IntEnum):
     """Final: no time is left for another try."""
     ANSWERED = 8
     """Final, and nothing to publish: its result is in its topic already, since Postgres was restored."""
+    UNREADABLE = 9
+    """Final: it was executed and paid for too often, and each time its line could not be read."""
 
 
 FINAL = frozenset(
@@ -55,6 +60,7 @@ FINAL = frozenset(
         Outcome.EXHAUSTED,
         Outcome.DEAD_LETTER,
         Outcome.DEADLINE,
+        Outcome.UNREADABLE,
     }
 )
 FROM_FILE = frozenset({Outcome.OUTPUT, Outcome.ERROR, Outcome.EXHAUSTED})
@@ -89,8 +95,8 @@ def decode_decision(stored: bytes) -> Decision:
         decision = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(stored), type=Decision)
     except msgspec.ValidationError as error:
         raise UnknownFormat("decision", error) from error
-    if decision.format != FORMAT:
-        raise UnknownFormat("decision", f"format {decision.format}; this version knows {FORMAT}")
+    if decision.format not in (FORMAT, FORMAT_UNREADABLE):
+        raise UnknownFormat("decision", f"format {decision.format}; this version knows up to {FORMAT_UNREADABLE}")
     return decision
 
 
@@ -115,10 +121,16 @@ class ProviderLine(msgspec.Struct):
 
 
 LINE = msgspec.json.Decoder(ProviderLine)
+NAME = re.compile(rb'"custom_id"\s*:\s*"([0-9a-f]{32}-[0-9]{1,10})"')
+"""A wire id in a line that cannot be read. Inside a text its quotes would be escaped, so that no answer can fake it."""
+STATUS_DIGITS = 9
 
 
 def read_line(line: bytes) -> ProviderLine | None:
-    """Read one line; None for what is no line of a batch."""
+    """Read one line; None for what is no line of a batch.
+
+    Servers differ in the types of what they write, and each line is paid for: only what is needed has to make sense.
+    """
     try:
         text = line.decode()  # msgspec does not look into what it skips: the answer itself
     except UnicodeDecodeError:
@@ -129,9 +141,38 @@ def read_line(line: bytes) -> ProviderLine | None:
         pass
     try:
         members, _ = read_members(text)  # an answer cut inside an emoji ends in half a surrogate pair
-        return msgspec.convert(members, ProviderLine)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
+    return tolerant_line(members)
+
+
+def tolerant_line(members: dict[str, Any]) -> ProviderLine | None:
+    """A line whose members have unexpected types; None when they do not say for whom it is or what it says."""
+    custom_id, response, error = (members.get(name) for name in ("custom_id", "response", "error"))
+    if not isinstance(custom_id, str) or not (isinstance(response, dict) or response in (None, "")):
+        return None
+    read = LineResponse(status_of(response.get("status_code"))) if isinstance(response, dict) else None
+    if isinstance(error, dict):
+        code = error.get("code")
+        return ProviderLine(custom_id, read, LineError(code if isinstance(code, str | int) else None))
+    if isinstance(error, str) and error:
+        return ProviderLine(custom_id, read, LineError(error))
+    return ProviderLine(custom_id, read, LineError() if error else None)
+
+
+def status_of(value: object) -> int | None:
+    """An HTTP status as a number, whether it came as one, as a text or as a fraction of zero; None when it is none."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) <= STATUS_DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def name_in(line: bytes) -> str | None:
+    """The wire id that a line names which cannot be read; None when it names none."""
+    found = NAME.search(line)
+    return found[1].decode() if found else None
 
 
 class Kind(IntEnum):
@@ -142,6 +183,8 @@ class Kind(IntEnum):
     FINAL_ERROR = 2
     OWN_FAILURE = 3
     UNEXECUTED = 4
+    UNREADABLE = 5
+    """It was executed, and nobody can read what came of it."""
 
 
 def kind_of(line: ProviderLine) -> Kind:
@@ -185,6 +228,9 @@ class Reconciliation:
         self.unknown = 0
         self.repeated = 0
         self.unreadable = 0
+        self.nameless = 0
+        self.nameless_at: Found | None = None
+        """Where the first line lies that names no request."""
 
     def position(self, custom_id: str) -> int | None:
         """The position of a wire id; None when it is not of this batch."""
@@ -213,16 +259,20 @@ class Reconciliation:
         read = read_line(line)
         if read is None:
             self.unreadable += 1
-            return
-        position = self.position(read.custom_id)
+        custom_id = name_in(line) if read is None else read.custom_id
+        position = self.position(custom_id) if custom_id is not None else None
         if position is None:
-            self.unknown += 1
+            self.unknown += read is not None
+            if custom_id is None or parse_wire_id(custom_id) is None:
+                self.nameless += 1
+                self.nameless_at = self.nameless_at or Found(file, start, len(line))
             return
-        kind = kind_of(read)
+        kind = Kind.UNREADABLE if read is None else kind_of(read)
         known = self.kinds[position]
         if known:
             self.repeated += 1
-            if not (kind is Kind.SUCCESS and known != Kind.SUCCESS):
+            better = (kind is Kind.SUCCESS and known != Kind.SUCCESS) or known == Kind.UNREADABLE
+            if kind is Kind.UNREADABLE or not better:
                 return
         self.kinds[position] = kind
         self.files[position] = file
@@ -233,6 +283,16 @@ class Reconciliation:
     def missing(self) -> int:
         """Positions that no line speaks of."""
         return self.kinds.count(Kind.MISSING)
+
+    def judged(self) -> bytes:
+        """The kinds, once the files are known to be whole (W2).
+
+        What is missing was executed as far as is known when at least as many lines name nobody: it is unreadable.
+        """
+        missing = self.missing
+        if not missing or self.nameless < missing:
+            return bytes(self.kinds)
+        return bytes(self.kinds).replace(bytes([Kind.MISSING]), bytes([Kind.UNREADABLE]))
 
     def found(self, position: int) -> Found | None:
         """Where the line of a position lies; None when there is none."""
@@ -248,6 +308,7 @@ def decide(
     expired: Sequence[bool],
     cancelled: Verdict | None = None,
     answered: Container[int] = (),
+    given_up: Container[int] = (),
 ) -> Decision:
     """Give every position its outcome.
 
@@ -258,6 +319,7 @@ def decide(
         expired: whether the position's deadline has passed, so that no further try may start (W6).
         cancelled: the answer instead of another try, when an operator wants none.
         answered: positions that have their answer: none of them is tried again.
+        given_up: positions that are tried no more when their line is unreadable, since it was too often.
     """
     outcomes = bytearray(len(kinds))
     for position, kind in enumerate(kinds):
@@ -267,6 +329,8 @@ def decide(
             outcomes[position] = Outcome.ERROR
         elif position in answered:
             outcomes[position] = Outcome.ANSWERED
+        elif kind == Kind.UNREADABLE and (cancelled or position in given_up):
+            outcomes[position] = Outcome.UNREADABLE
         elif kind == Kind.OWN_FAILURE and (cancelled or attempts[position] + 1 >= attempts_max):
             outcomes[position] = Outcome.EXHAUSTED
         elif cancelled:
@@ -275,7 +339,8 @@ def decide(
             outcomes[position] = Outcome.DEADLINE
         else:
             outcomes[position] = Outcome.RETRY if kind == Kind.OWN_FAILURE else Outcome.RESEND
-    return Decision(FORMAT, bytes(outcomes), *((cancelled.code, cancelled.message) if cancelled else ()))
+    used = FORMAT_UNREADABLE if Outcome.UNREADABLE in outcomes else FORMAT
+    return Decision(used, bytes(outcomes), *((cancelled.code, cancelled.message) if cancelled else ()))
 
 
 def unsupported(outcomes: bytes, kinds: bytes | bytearray, first: int) -> list[int]:

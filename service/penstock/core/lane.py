@@ -1,6 +1,7 @@
 """Lanes: what may share a batch, and the policy of each."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -21,6 +22,17 @@ ENDPOINTS = (
 EMBEDDINGS = "/v1/embeddings"
 DEAD_LETTER_ENDPOINT = "dead-letter"
 """The endpoint of the lane that has no provider: what cannot be a request waits there for the publisher."""
+
+
+WINDOW = re.compile(r"\s*(\d{1,6})\s*([smhdw])[a-z]*\s*", re.IGNORECASE)
+UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+DAY_SECONDS = 86_400.0
+
+
+def window_seconds(completion_window: str) -> float:
+    """How long a provider may take for a batch: `24h`, `7d`; a day when the text says no time."""
+    found = WINDOW.fullmatch(completion_window)
+    return int(found[1]) * UNIT_SECONDS[found[2].lower()] if found and int(found[1]) else DAY_SECONDS
 
 
 class LaneKey(NamedTuple):

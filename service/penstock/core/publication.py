@@ -129,6 +129,12 @@ class Publication:
         if outcome is Outcome.DEADLINE:
             message = "The request's deadline passed before another attempt could start."
             return error_value(manifest.result_id(index), custom_id, "deadline_exceeded", message)
+        if outcome is Outcome.UNREADABLE:
+            file_id, place = self.place_of(position)
+            message = "The provider executed the request several times, and none of its results could be read." + (
+                f" The last one is in the provider's file {file_id}, at byte {place}." if file_id else ""
+            )
+            return error_value(manifest.result_id(index), custom_id, "unreadable_result", message)
         verdict = self.decision
         return error_value(manifest.result_id(index), custom_id, verdict.verdict_code, verdict.verdict_message)
 

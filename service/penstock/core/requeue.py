@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from penstock.core.chunk import Manifest, NewChunk, pack_chunk
 from penstock.core.identity import new_id
@@ -14,6 +15,17 @@ OPEN_BYTES = 16 * 1024 * 1024
 ID_START = len(b'{"custom_id":"')
 
 
+class Try(NamedTuple):
+    """A request that is sent again."""
+
+    place: int
+    """Its index in its chunk."""
+    attempt: int
+    """Its failures by its own fault so far."""
+    unreadable: int = 0
+    """How often its result came back and could not be read."""
+
+
 class Requeue:
     """Collects requests of one topic and one history until a chunk is full.
 
@@ -22,9 +34,11 @@ class Requeue:
         attempt: failures by their own fault so far.
         tries: of any kind so far.
         turn: what they had, and keep.
+        unreadable: how often their results could not be read.
     """
 
-    def __init__(self, manifest: Manifest, attempt: int, tries: int, turn: Turn) -> None:
+    def __init__(self, manifest: Manifest, attempt: int, tries: int, turn: Turn, unreadable: int = 0) -> None:
+        self.unreadable = unreadable
         self.attempt = attempt
         self.tries = tries
         self.turn = turn
@@ -55,7 +69,15 @@ class Requeue:
 
     def pack(self) -> NewChunk:
         """What is collected, as a chunk; begins a new one. CPU work: call it off the loop."""
-        chunk = pack_chunk(self.chunk_id, self.attempt, self.lines, self.manifest, tries=self.tries, turn=self.turn)
+        chunk = pack_chunk(
+            self.chunk_id,
+            self.attempt,
+            self.lines,
+            self.manifest,
+            tries=self.tries,
+            turn=self.turn,
+            unreadable=self.unreadable,
+        )
         self.clear()
         return chunk
 
@@ -66,29 +88,29 @@ class Requeues:
     def __init__(self) -> None:
         self.open: dict[tuple[object, ...], Requeue] = {}
 
-    def of(self, manifest: Manifest, attempt: int, tries: int, turn: Turn) -> Requeue:
+    def of(self, manifest: Manifest, attempt: int, tries: int, turn: Turn, unreadable: int = 0) -> Requeue:
         """Where requests of this topic and history go."""
-        history = manifest.topic_id, attempt, tries, turn
+        history = manifest.topic_id, attempt, tries, turn, unreadable
         found = self.open.get(history)
         if found is None:
-            found = self.open[history] = Requeue(manifest, attempt, tries, turn)
+            found = self.open[history] = Requeue(manifest, attempt, tries, turn, unreadable)
         return found
 
     def take(
-        self, manifest: Manifest, lines: Sequence[bytes], again: Iterable[tuple[int, int]], tries: int, turn: Turn
+        self, manifest: Manifest, lines: Sequence[bytes], again: Iterable[Try], tries: int, turn: Turn
     ) -> list[NewChunk]:
         """Take requests of one chunk, and pack what is full; CPU work of about 5 µs each: call it off the loop.
 
         Args:
             manifest: of the chunk.
             lines: of the chunk, all of them.
-            again: the requests' indexes in the chunk, each with its failures so far.
+            again: the requests.
             tries: of any kind so far.
             turn: what the requests had, and keep.
         """
         packed = []
-        for index, attempt in again:
-            requeue = self.of(manifest, attempt, tries, turn)
+        for index, attempt, unreadable in again:
+            requeue = self.of(manifest, attempt, tries, turn, unreadable)
             if requeue.add(manifest, lines, index):
                 packed.append(requeue.pack())
         return packed + [each.pack() for each in self.over()]

@@ -114,6 +114,26 @@ class Sealed:
 
 PROBE_REQUESTS = 100
 """The window of a lane whose last batch mostly failed by the provider's fault (W5)."""
+PROBE_SAMPLE = 20
+"""A batch has to have so many first attempts before it says that the provider is ill."""
+PROBE_SECONDS_MAX = 3600.0
+"""A probe that takes longer holds nothing else up: the next one goes."""
+
+
+def probe_next(first: int, first_failed: int, requests: int, failed: int) -> bool | None:
+    """Whether a lane sends small probes from now on; None when its last batch does not say.
+
+    Args:
+        first: requests of the batch at their first attempt.
+        first_failed: of those, how many failed by the provider's fault.
+        requests: all requests of the batch.
+        failed: of those, how many failed by the provider's fault.
+    """
+    if failed * 2 <= requests:
+        return False
+    if first < PROBE_SAMPLE:
+        return None
+    return first_failed * 2 > first
 
 
 def limits_of(

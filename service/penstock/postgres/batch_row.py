@@ -42,6 +42,8 @@ class BatchRow:
     """Failures by its requests' own fault so far, of each part."""
     tries: tuple[int, ...]
     """Tries of any kind so far, of each part."""
+    unreadables: tuple[int, ...]
+    """How often the results of its requests could not be read, of each part."""
     turns: tuple[Turn, ...]
     """Priority and share, of each part."""
     file_id: str | None
@@ -103,6 +105,7 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         parts=tuple(Part(part["chunk_id"], part["first"], part["requests"]) for part in parts),
         attempts=tuple(part["attempt"] for part in parts),
         tries=tuple(part["tries"] for part in parts),
+        unreadables=tuple(part["unreadable"] for part in parts),
         turns=tuple(Turn(part["priority"], part["share"]) for part in parts),
         provider_errors=tuple(BatchError(each["code"], each["message"], each["line"]) for each in errors),
         verdict=Verdict(row["verdict_code"], row["verdict_message"]) if row["verdict_code"] else None,

@@ -241,7 +241,8 @@ async def store_chunks(
             delay_seconds,
             chunk.lines,
             chunk.manifest,
+            chunk.unreadable,
         )
         for lane_id, chunk in chunks
     ]
-    await connection.execute("store_chunks", *columns(rows, 15), FORMAT)
+    await connection.execute("store_chunks", *columns(rows, 16), FORMAT)

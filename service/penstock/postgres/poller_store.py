@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from penstock.core.batch import ProviderBatch, is_terminal, passed_validation
-from penstock.core.lane import LaneKey
+from penstock.core.lane import LaneKey, window_seconds
 from penstock.core.price import Bill
-from penstock.postgres.database import Database, Held
+from penstock.postgres.database import Database, Held, Record
 from penstock.postgres.intake_store import lane_key
 from penstock.telemetry.failpoint import failpoint
 
@@ -40,6 +40,13 @@ class Sighting:
     bill: Bill | None
 
 
+def overdue_seconds(row: Record) -> float:
+    """How long a batch is past its expiry; one that tells none has the completion window of its lane."""
+    told: float | None = row["overdue_seconds"]
+    age: float = row["age_seconds"]
+    return age - window_seconds(row["completion_window"]) if told is None else told
+
+
 class PollerStore:
     """Guarded by the lease `poller/<account>`; each status is compared with the one last stored."""
 
@@ -58,7 +65,7 @@ class PollerStore:
                 row["provider_status"],
                 row["submitted_at"],
                 row["age_seconds"],
-                row["overdue_seconds"],
+                overdue_seconds(row),
                 row["cancelling_seconds"],
                 row["cancel"] is not None,
                 row["abandoned"],

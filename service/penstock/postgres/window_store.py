@@ -16,7 +16,16 @@ from penstock.core.lane import LaneKey
 from penstock.core.quota import Ahead
 from penstock.core.spending import Spent
 from penstock.core.turn import Turn
-from penstock.core.window import NOTHING, ChunkSummary, Part, Sealed, SealReason, Size, WindowLimits
+from penstock.core.window import (
+    NOTHING,
+    PROBE_SECONDS_MAX,
+    ChunkSummary,
+    Part,
+    Sealed,
+    SealReason,
+    Size,
+    WindowLimits,
+)
 from penstock.postgres.database import Connection, Database, Held, Record, columns
 from penstock.postgres.intake_store import lane_key
 from penstock.telemetry.failpoint import failpoint
@@ -42,6 +51,9 @@ class OpenWindow:
     factor: float
     probing: bool
     probe_running: bool
+    """A probe is under way, for less than its bound: nothing else of the lane is sealed."""
+    probe_overdue: bool = False
+    """A probe takes longer than its bound, and holds nothing up any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +101,9 @@ class WindowStore:
                 row["factor"],
                 row["probing"],
                 row["probe_running"],
+                row["probe_overdue"],
             )
-            for row in await self.database.fetch("windows", FORMAT)
+            for row in await self.database.fetch("windows", FORMAT, PROBE_SECONDS_MAX)
         ]
 
     @failpoint("sealer.ahead")

@@ -1,5 +1,7 @@
 """The SDK's objects and errors as ours. The SDK validates nothing: any field can be null or of any type."""
 
+import contextlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -27,6 +29,8 @@ WORD_LENGTH = 100
 """Codes, statuses and ids are short."""
 MILLISECONDS = 10**11
 """No time in seconds is so large before the year 5138; other servers count in milliseconds."""
+TEXT_SECONDS_MIN = 10**8
+"""A shorter number in a text may be a year; no batch is of before 1973."""
 BIGINT_MAX = 2**63 - 1
 CONFLICT = 409
 NOTHING_DONE = frozenset({429, 498, 529})
@@ -45,8 +49,60 @@ class ProviderFile(NamedTuple):
     """None: not known."""
 
 
-def moment(seconds: Any) -> datetime | None:
-    """The provider's Unix time, in seconds or milliseconds; None when it is not one."""
+SPELLINGS = {
+    "canceled": "cancelled",
+    "canceling": "cancelling",
+    "cancellation_requested": "cancelling",
+    "cancel_requested": "cancelling",
+    "ended": "completed",
+    "done": "completed",
+    "complete": "completed",
+    "succeeded": "completed",
+    "success": "completed",
+    "finished": "completed",
+    "error": "failed",
+    "errored": "failed",
+    "failure": "failed",
+    "timeout_exceeded": "expired",
+    "timed_out": "expired",
+    "timeout": "expired",
+    "queued": "validating",
+    "pending": "validating",
+    "created": "validating",
+    "submitted": "validating",
+    "not_started": "validating",
+    "running": "in_progress",
+    "processing": "in_progress",
+    "started": "in_progress",
+    "inprogress": "in_progress",
+    "finalising": "finalizing",
+}
+"""Other providers' words for a status, spelled plainly, and OpenAI's."""
+STATUS_PREFIX = re.compile("(job|batch)_(state|status)_")
+HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
+
+
+def plain_status(text: str) -> str:
+    """A status in OpenAI's spelling: lower case, underscores, its word for what others name otherwise."""
+    spelled = re.sub(r"[\s_-]+", "_", HUMP.sub("_", text.strip())).lower()
+    spelled = STATUS_PREFIX.sub("", spelled, count=1)
+    return SPELLINGS.get(spelled, spelled)
+
+
+def moment(value: Any) -> datetime | None:
+    """The provider's time: Unix seconds or milliseconds, as a number or a text, or ISO 8601; None when it is none."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return from_unix(number) if (number := float(value)) >= TEXT_SECONDS_MIN else None
+        with contextlib.suppress(ValueError, OverflowError):
+            found = datetime.fromisoformat(value.strip())
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        return None
+    return from_unix(value)
+
+
+def from_unix(seconds: Any) -> datetime | None:
+    """A Unix time in seconds or milliseconds; None when it is not one."""
     if not isinstance(seconds, int | float) or seconds <= 0:
         return None
     try:
@@ -107,7 +163,7 @@ def provider_batch(batch: Any) -> ProviderBatch:
     metadata = getattr(batch, "metadata", None)
     return ProviderBatch(
         id=identity(getattr(batch, "id", None)),
-        status=clean(batch.status, WORD_LENGTH) or "unknown",
+        status=plain_status(clean(batch.status, WORD_LENGTH)) or "unknown",
         created_at=moment(batch.created_at),
         expires_at=moment(batch.expires_at),
         output_file_id=clean(batch.output_file_id, WORD_LENGTH) or None,

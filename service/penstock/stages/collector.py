@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
 import structlog
 
 from penstock.core.answered import NOTHING_ANSWERED, Answered
@@ -24,8 +25,9 @@ from penstock.core.decision import (
 )
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey, Lanes
-from penstock.core.requeue import Requeues
+from penstock.core.requeue import Requeues, Try
 from penstock.core.retry import SUBMISSION, Backoff
+from penstock.core.window import probe_next
 from penstock.postgres.batch_row import BatchRow, ChunkReader, read_payload
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Connection
@@ -47,6 +49,7 @@ class Collector:
     reader: ChunkReader
     lanes: Lanes
     lane_label: Callable[[LaneKey], str]
+    unreadable_max: int
     refusals: Refusals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +60,7 @@ class Collector:
     ) -> bool:
         """Decide an ended batch, or send it or its pieces again; returns whether it is decided."""
         policy = self.lanes.policy(batch.key)
+        kinds = spooled.judged() if spooled else bytes(batch.size.requests)
         if batch.key.dead:
             decision = Decision(FORMAT, bytes([Outcome.DEAD_LETTER]) * batch.size.requests)
         elif batch.verdict:
@@ -67,19 +71,33 @@ class Collector:
                 return False
             decision = verdict_for_all(batch, answer)
         else:
-            kinds = spooled.lines.kinds if spooled else bytes(batch.size.requests)
             attempts, expired = await self.histories(batch)
             cancelled = CANCELLED if batch.cancel is Cancel.ANSWER else None
             done = await self.positions_in(batch, answered)
-            decision = decide(kinds, attempts, policy.attempts_max, expired, cancelled, done)
+            given_up = self.unreadable_too_often(batch)
+            decision = decide(kinds, attempts, policy.attempts_max, expired, cancelled, done, given_up)
             if spooled:
                 await self.learn(batch, spooled)
             if spooled and (spooled.file_ids or batch.provider_status == "completed"):
                 # They were executed, as far as is known, and are paid for again.
-                metrics.duplicates.labels("file_lost" if spooled.lost else "line_lost").inc(spooled.lines.missing)
-        await self.store.decide(lease, batch, new_id(), decision, partial(self.another_try, batch, decision, lease))
-        self.count(batch, decision)
+                cause = "file_lost" if spooled.lost else "line_lost"
+                metrics.duplicates.labels(cause).inc(kinds.count(Kind.MISSING))
+                tried_again = kinds.count(Kind.UNREADABLE) - decision.outcomes.count(Outcome.UNREADABLE)
+                metrics.duplicates.labels("unreadable").inc(tried_again)
+        again = partial(self.another_try, batch, decision, lease, kinds)
+        await self.store.decide(lease, batch, new_id(), decision, again)
+        self.count(batch, decision, kinds)
         return True
+
+    def unreadable_too_often(self, batch: BatchRow) -> set[int]:
+        """The positions that have their last try: once more without a readable result, and that is their answer."""
+        found: set[int] = set()
+        start = 0
+        for part, unreadable in zip(batch.parts, batch.unreadables, strict=True):
+            if unreadable + 1 >= self.unreadable_max:
+                found.update(range(start, start + part.requests))
+            start += part.requests
+        return found
 
     async def histories(self, batch: BatchRow) -> tuple[bytearray, list[bool]]:
         """Per position: failures so far, and whether its deadline has passed."""
@@ -105,7 +123,7 @@ class Collector:
         return found
 
     async def another_try(
-        self, batch: BatchRow, decision: Decision, lease: Lease, connection: Connection
+        self, batch: BatchRow, decision: Decision, lease: Lease, kinds: bytes, connection: Connection
     ) -> AsyncIterator[tuple[NewChunk, float]]:
         """New chunks for the positions that get another try, each with its delay in seconds (W5).
 
@@ -116,12 +134,12 @@ class Collector:
         backoff = Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
         requeues = Requeues()
         start = 0
-        parts = zip(batch.parts, batch.attempts, batch.tries, batch.turns, strict=True)
-        for part, attempt, tries, turn in parts:
+        parts = zip(batch.parts, batch.attempts, batch.tries, batch.unreadables, batch.turns, strict=True)
+        for part, attempt, tries, unreadable, turn in parts:
             outcomes = decision.outcomes[start : start + part.requests]
             again = [
-                (index, attempt + (outcome == Outcome.RETRY))
-                for index, outcome in enumerate(outcomes, part.first)
+                Try(index, attempt + (outcome == Outcome.RETRY), unreadable + (kind == Kind.UNREADABLE))
+                for index, (outcome, kind) in enumerate(zip(outcomes, kinds[start:], strict=False), part.first)
                 if outcome in (Outcome.RETRY, Outcome.RESEND)
             ]
             start += part.requests
@@ -157,11 +175,11 @@ class Collector:
         outcomes = bytearray(decision.outcomes)
         for position in gone:
             outcomes[position] = Outcome.RESEND
-        revised = Decision(FORMAT, bytes(outcomes), decision.verdict_code, decision.verdict_message)
+        revised = msgspec.structs.replace(decision, outcomes=bytes(outcomes))
         only = bytearray(len(outcomes))
         for position in gone:
             only[position] = Outcome.RESEND
-        again = partial(self.another_try, batch, Decision(FORMAT, bytes(only)), lease)
+        again = partial(self.another_try, batch, Decision(FORMAT, bytes(only)), lease, bytes(len(only)))
         await self.store.revise(lease, batch, revised, again)
         metrics.duplicates.labels("file_lost").inc(len(gone))
         log.error("lines.lost", batch=str(batch.id), requests=len(gone))
@@ -178,21 +196,35 @@ class Collector:
     async def learn(self, batch: BatchRow, spooled: Spooled) -> None:
         """Let real usage correct the estimate, and failures by the provider's fault slow the lane down."""
         kinds = spooled.lines.kinds
-        tokens = 0
+        tokens = first = first_failed = 0
         start = 0
-        for part in batch.parts:
+        for part, attempt in zip(batch.parts, batch.attempts, strict=True):
+            if attempt == 0:
+                first += part.requests
+                first_failed += kinds.count(Kind.OWN_FAILURE, start, start + part.requests)
             manifest = await self.reader.manifest(part.chunk_id)
             for index in range(part.requests):
                 if kinds[start + index] == Kind.SUCCESS:
                     tokens += manifest.tokens[part.first + index]
             start += part.requests
         await self.store.calibrate(batch.key.account, batch.key.model, tokens, batch.input_tokens)
-        probing = kinds.count(Kind.OWN_FAILURE) * 2 > len(kinds)
-        await self.store.set_probing(batch.lane_id, probing=probing)
+        probing = probe_next(first, first_failed, len(kinds), kinds.count(Kind.OWN_FAILURE))
+        if probing is not None:
+            await self.store.set_probing(batch.lane_id, probing=probing)
 
-    def count(self, batch: BatchRow, decision: Decision) -> None:
+    def count(self, batch: BatchRow, decision: Decision, kinds: bytes) -> None:
         """Metrics of a decision."""
         label = self.lane_label(batch.key)
+        if unreadable := kinds.count(Kind.UNREADABLE):
+            metrics.results_unreadable.labels(label).inc(unreadable)
+            log.error(
+                "results.unreadable",
+                batch=str(batch.id),
+                provider_batch=batch.provider_batch_id,
+                requests=unreadable,
+                answered=decision.outcomes.count(Outcome.UNREADABLE),
+                fix="look at the provider's files: these requests were paid for, and their lines cannot be read",
+            )
         for outcome, reason in ((Outcome.RETRY, "failed"), (Outcome.RESEND, "unexecuted")):
             metrics.requests_retried.labels(label, reason).inc(decision.outcomes.count(outcome))
 

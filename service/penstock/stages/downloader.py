@@ -40,6 +40,10 @@ class Spooled:
     lost: bool = False
     """A file that the provider named is gone for good: what it held is paid for again."""
 
+    def judged(self) -> bytes:
+        """A `Kind` per position; of files that are gone nobody knows what their lines named."""
+        return bytes(self.lines.kinds) if self.lost else self.lines.judged()
+
 
 @dataclass(slots=True)
 class Suspicion:

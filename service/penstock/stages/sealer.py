@@ -12,7 +12,15 @@ from penstock.core.filling import WINDOWS_PER_SEAL, SizesOf, seal
 from penstock.core.lane import LaneKey, LanePolicy, Lanes
 from penstock.core.quota import NOTHING_AHEAD, Ahead, due_ahead
 from penstock.core.spending import Spending, affordable
-from penstock.core.window import ChunkSummary, Sealed, SealReason, WindowLimits, creates_allowed, limits_of
+from penstock.core.window import (
+    PROBE_SECONDS_MAX,
+    ChunkSummary,
+    Sealed,
+    SealReason,
+    WindowLimits,
+    creates_allowed,
+    limits_of,
+)
 from penstock.postgres.window_store import Birth, OpenWindow, WindowStore
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -31,6 +39,7 @@ HOLDERS_GAUGES = (
     metrics.topic_paused,
     metrics.window_age_stretched,
     metrics.windows_held,
+    metrics.probes_overdue,
     metrics.spending_usd,
     metrics.spending_limit_usd,
     metrics.spending_stopped,
@@ -95,6 +104,7 @@ class Sealer(Stage):
         self.backlog_at = 0.0
         self.ahead: dict[tuple[str, str], dict[int, Ahead]] = {}
         self.sealed_at: dict[int, float] = {}
+        self.probes_overdue: set[int] = set()
         self.sealed_by_age_at = dict.fromkeys(creates_per_hour, time.monotonic())
 
     async def round(self) -> float:
@@ -109,7 +119,9 @@ class Sealer(Stage):
         held = 0
         due: list[Due] = []
         aged: list[Due] = []
-        for window in await self.store.windows():
+        windows = await self.store.windows()
+        self.report_probes(windows)
+        for window in windows:
             if not window.key.dead and window.key.account not in self.creates_per_hour:
                 continue  # what is left of an account that is configured no more waits for it
             policy = self.policy(window.key)
@@ -130,6 +142,19 @@ class Sealer(Stage):
             with self.apart(lane=str(each[0].key)):
                 await self.seal(self.lease, *each)
         return ROUND_SECONDS
+
+    def report_probes(self, windows: Sequence[OpenWindow]) -> None:
+        """Say once of each probe that takes so long that the next one goes."""
+        overdue = {each.lane_id: each.key for each in windows if each.probe_overdue}
+        metrics.probes_overdue.set(len(overdue))
+        for lane_id in overdue.keys() - self.probes_overdue:
+            log.warning(
+                "probe.overdue",
+                lane=str(overdue[lane_id]),
+                seconds=PROBE_SECONDS_MAX,
+                fix="look at the lane's oldest batch: `penstock status`; it holds nothing up any more",
+            )
+        self.probes_overdue = set(overdue)
 
     def due_ahead(self, window: OpenWindow, policy: LanePolicy, asked: Sequence[tuple[int, int]]) -> int:
         """How many windows of a lane, each given by priority and tokens, may be sealed now; a flush seals all."""

@@ -217,7 +217,8 @@ class SlotSession:
             while position < batch.size.requests and decision.finals:
                 position = await self.transaction(batch, decision_id, publication, spooled, position)
         least = min(publication.limits.values())
-        keep = spooled is not None and any(may_overflow(length, least) for length in spooled.lines.lengths)
+        named = Outcome.UNREADABLE in decision.outcomes  # its error says where to look
+        keep = spooled is not None and (named or any(may_overflow(length, least) for length in spooled.lines.lengths))
         await self.store.mark(self.lease, batch.id, position, keep_files=keep)
         self.published(batch, decision)
 
@@ -240,7 +241,7 @@ class SlotSession:
             return os.pread(files[found.file], found.length, found.start)
 
         def place_of(position: int) -> tuple[str, int]:
-            found = spooled.lines.found(position) if spooled else None
+            found = (spooled.lines.found(position) or spooled.lines.nameless_at) if spooled else None
             return (spooled.file_ids[found.file], found.start) if spooled and found else ("", 0)
 
         topic = self.tools.kafka.dead_letter_topic

@@ -67,6 +67,9 @@ window_age_stretched = Gauge(
 windows_held = Gauge(
     "penstock_windows_held", "Windows that are due and wait unsealed, since enough is sealed of their model already."
 )
+probes_overdue = Gauge(
+    "penstock_probes_overdue", "Lanes whose probe of a failing provider takes over an hour, and holds nothing up."
+)
 actionable_work = Gauge(
     "penstock_actionable_work",
     "Batches that a stage could work on now, if the provider answers.",
@@ -105,6 +108,9 @@ creates_in_doubt = Counter("penstock_creates_in_doubt_total", "Creates whose ans
 statuses_unknown = Counter("penstock_provider_statuses_unknown_total", "Statuses of the provider that are not known.")
 objects_unreadable = Counter(
     "penstock_provider_objects_unreadable_total", "Listed batches and files that make no sense.", ["kind"]
+)
+results_unreadable = Counter(
+    "penstock_results_unreadable_total", "Requests whose result was paid for and cannot be read.", ["lane"]
 )
 lines_unmatched = Counter("penstock_provider_lines_unmatched_total", "Provider lines that fit no request.", ["kind"])
 orphans_removed = Counter(
@@ -183,7 +189,7 @@ spool_limit = Gauge("penstock_spool_limit_bytes", "Bytes that may be reserved in
 spool_free = Gauge("penstock_spool_free_bytes", "Bytes that the spool folder's disk has free.")
 build_info = Gauge("penstock_build_info", "Version and deployment.", ["version", "deployment"])
 
-for _cause in ("create", "abandoned", "file_lost", "line_lost"):
+for _cause in ("create", "abandoned", "file_lost", "line_lost", "unreadable"):
     duplicates.labels(_cause)  # shown from the start: of a series that begins with its first count nobody sees a rise
 for _kind in ("chunk", "manifest", "decision", "ledger"):
     formats_unknown.labels(_kind)

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+import penstock.core.window
+import penstock.postgres.poller_store
+import penstock.provider.answer
 import penstock.stages.collector
 import penstock.stages.poller
 from penstock.core.batch import ProviderBatch, is_terminal
@@ -54,6 +57,18 @@ def whole_download(patch: Patch) -> None:
 
     patch.setattr(Downloader, "doubt", lambda *_: None)
     patch.setattr(Downloader, "download", believe)
+
+
+@defence("W2")
+def nameless_lines(patch: Patch) -> None:
+    """Lines that name no request say nothing of those that are missing."""
+    patch.setattr(Reconciliation, "judged", lambda self: bytes(self.kinds))
+
+
+@defence("W2")
+def unreadable_bound(patch: Patch) -> None:
+    """A request whose result nobody can read is sent again without end."""
+    patch.setattr(Collector, "unreadable_too_often", lambda *_: frozenset())
 
 
 @defence("way of the data, 5", 13)
@@ -131,8 +146,19 @@ def fresh_retrieve(patch: Patch) -> None:
 @defence("W1")
 def null_expiry(patch: Patch) -> None:
     """A batch that tells no expiry never is overdue."""
-    expiry = "coalesce(b.expires_at, b.submitted_at + interval '24 hours')"
-    reword(patch, "watched_batches", (expiry, "coalesce(b.expires_at, 'infinity')"))
+    patch.setattr(penstock.postgres.poller_store, "window_seconds", lambda _: float("inf"))
+
+
+@defence("W1")
+def lane_window(patch: Patch) -> None:
+    """A batch that tells no expiry has a day, whatever its lane's completion window is."""
+    patch.setattr(penstock.postgres.poller_store, "window_seconds", lambda _: 86_400.0)
+
+
+@defence("W1")
+def plain_statuses(patch: Patch) -> None:
+    """A status is known in the spelling of one provider alone."""
+    patch.setattr(penstock.provider.answer, "plain_status", lambda text: text)
 
 
 @defence("W3")
@@ -171,3 +197,16 @@ def probes(patch: Patch) -> None:
         return
 
     patch.setattr(CollectorStore, "set_probing", never)
+
+
+@defence("W5")
+def probe_sample(patch: Patch) -> None:
+    """However few first attempts a batch has, they say whether the provider is ill."""
+    patch.setattr(penstock.core.window, "PROBE_SAMPLE", 0)
+
+
+@defence("W5")
+def probe_bound(patch: Patch) -> None:
+    """A lane waits for its probe however long that takes."""
+    bound = " AND b.sealed_at > clock_timestamp() - make_interval(secs => $2)\n    ) AS probe_running"
+    reword(patch, "windows", (bound, "\n    ) AS probe_running"))

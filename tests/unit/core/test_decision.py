@@ -13,6 +13,7 @@ from penstock.core.batch import locate
 from penstock.core.decision import (
     FINAL,
     FORMAT,
+    FORMAT_UNREADABLE,
     FROM_FILE,
     Decision,
     Found,
@@ -23,11 +24,13 @@ from penstock.core.decision import (
     decode_decision,
     encode_decision,
     kind_of,
+    name_in,
     read_line,
     unsupported,
 )
 from penstock.core.errors import UnknownFormat
 from penstock.core.identity import wire_id
+from penstock.core.result import result_value
 from penstock.core.window import Part
 
 CHUNK = uuid.UUID(int=7)
@@ -180,6 +183,92 @@ def test_what_a_line_says_of_its_request(rest: dict[str, Any], kind: Kind) -> No
     assert found.kinds[0] == kind
 
 
+BODY = {"error": {"code": "bad"}}
+
+
+@pytest.mark.outcome("line-odd-types")
+@pytest.mark.parametrize(
+    ("rest", "kind"),
+    [
+        ({"response": {"status_code": 400, "body": BODY}, "error": "text"}, Kind.FINAL_ERROR),
+        ({"response": {"status_code": 200}, "error": ""}, Kind.SUCCESS),
+        ({"response": {"status_code": 200}, "error": []}, Kind.SUCCESS),
+        ({"response": {"status_code": 200}, "error": {"code": ["x"]}}, Kind.SUCCESS),
+        ({"response": {"status_code": "200"}}, Kind.SUCCESS),
+        ({"response": {"status_code": 200.0}, "error": "text"}, Kind.SUCCESS),
+        ({"response": {"status_code": "429"}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": "no number"}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": True}}, Kind.OWN_FAILURE),
+        ({"response": None, "error": "batch_expired"}, Kind.UNEXECUTED),
+        ({"response": "", "error": {"code": "batch_expired"}}, Kind.UNEXECUTED),
+        ({"response": None, "error": "text"}, Kind.OWN_FAILURE),
+        ({"response": [{"status_code": 200}]}, Kind.UNREADABLE),
+        ({"response": "a text"}, Kind.UNREADABLE),
+        ({"response": 200}, Kind.UNREADABLE),
+    ],
+)
+def test_one_unexpected_type_discards_no_line_that_was_paid_for(rest: dict[str, Any], kind: Kind) -> None:
+    found = reconciliation(1)
+    written = json.dumps({"custom_id": wire_id(CHUNK, 0), **rest}).encode()
+    found.read(0, 0, [written])
+    assert found.kinds[0] == kind
+    assert found.unreadable == (kind is Kind.UNREADABLE)
+    if kind is not Kind.UNREADABLE:
+        published = json.loads(result_value(written, "theirs"))
+        assert published == {"id": None, "response": None, "error": None, **rest, "custom_id": "theirs"}
+
+
+@pytest.mark.outcome("line-unreadable")
+def test_a_line_that_is_cut_or_spoilt_still_names_its_request_and_a_readable_one_wins_over_it() -> None:
+    whole = line(0)
+    for spoilt in (whole[:-20], whole.replace(b'"x"', b'"\xff"')):
+        for lines in ([spoilt, whole], [whole, spoilt]):
+            found = reconciliation(2)
+            found.read(0, 0, [spoilt])
+            assert (found.kinds[0], found.unreadable, found.nameless) == (Kind.UNREADABLE, 1, 0)
+            found = reconciliation(2)
+            found.read(0, 0, lines)
+            assert found.found(0) == Found(0, len(lines[0]) + 1 if lines[1] is whole else 0, len(whole))
+            assert found.kinds[0] == Kind.SUCCESS
+
+
+def test_what_a_text_inside_an_answer_calls_a_custom_id_names_nobody() -> None:
+    text = json.dumps({"custom_id": wire_id(CHUNK, 0)})
+    assert name_in(json.dumps({"response": {"body": text}}).encode()) is None
+    assert name_in(b'{"custom_id": "%b", "resp' % wire_id(CHUNK, 3).encode()) == wire_id(CHUNK, 3)
+
+
+@pytest.mark.defence("nameless_lines")
+@pytest.mark.outcome("line-nameless")
+@pytest.mark.parametrize(
+    "nameless", [b'{"custom_id":null,"response":{"status_code":200}}', b'{"custom_id":7}', b'{"id":"b"}', b'{"cust']
+)
+def test_what_is_missing_beside_as_many_lines_that_name_nobody_is_unreadable(nameless: bytes) -> None:
+    """Off: it was executed and paid for, and goes again as if it had not been, until its deadline."""
+    found = reconciliation(3)
+    found.read(0, 0, [line(0), nameless])
+    assert found.judged() == bytes(found.kinds), "two are missing, and one line may be of either"
+    found.read(1, 0, [nameless])
+    judged = found.judged()
+    assert judged == bytes([Kind.SUCCESS, Kind.UNREADABLE, Kind.UNREADABLE]), "they are paid for without end"
+    outcomes = decide(judged, [0] * 3, 4, [False] * 3, given_up={1}).outcomes
+    assert list(outcomes) == [Outcome.OUTPUT, Outcome.UNREADABLE, Outcome.RESEND]
+    assert found.nameless_at == Found(0, len(line(0)) + 1, len(nameless))
+
+
+def test_lines_of_other_batches_are_no_sign_that_what_is_missing_was_executed() -> None:
+    found = reconciliation(1)
+    found.read(0, 0, [line(0, chunk_id=uuid.UUID(int=9))])
+    assert found.judged() == bytes([Kind.MISSING])
+
+
+def test_a_decision_with_an_outcome_that_older_versions_do_not_know_has_a_format_that_they_leave_alone() -> None:
+    old = decide(bytes([Kind.UNREADABLE]), [0], 4, [False])
+    new = decide(bytes([Kind.UNREADABLE]), [0], 4, [False], given_up={0})
+    assert (old.format, new.format) == (FORMAT, FORMAT_UNREADABLE)
+    assert decode_decision(encode_decision(new)) == new
+
+
 @pytest.mark.parametrize(
     ("kind", "attempt", "expired", "outcome"),
     [
@@ -195,6 +284,8 @@ def test_what_a_line_says_of_its_request(rest: dict[str, Any], kind: Kind) -> No
         (Kind.UNEXECUTED, 0, True, Outcome.DEADLINE),
         (Kind.MISSING, 9, False, Outcome.RESEND),
         (Kind.MISSING, 0, True, Outcome.DEADLINE),
+        (Kind.UNREADABLE, 0, False, Outcome.RESEND),
+        (Kind.UNREADABLE, 0, True, Outcome.DEADLINE),
     ],
 )
 def test_each_kind_has_its_outcome(kind: Kind, attempt: int, expired: bool, outcome: Outcome) -> None:
@@ -233,7 +324,7 @@ def test_a_decision_reads_back(outcomes: bytes, code: str) -> None:
     assert decode_decision(encode_decision(decision)) == decision
 
 
-@pytest.mark.parametrize("stored", [[2, b""], [2, {"by": "name"}], [], {"format": 1}, "later"])
+@pytest.mark.parametrize("stored", [[3, b""], [3, {"by": "name"}], [], {"format": 1}, "later"])
 def test_a_decision_of_another_format_is_left_alone(stored: object) -> None:
     with pytest.raises(UnknownFormat):
         decode_decision(zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(stored)))

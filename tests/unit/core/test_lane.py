@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import ConfigurationError
-from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LaneKey, LanePolicy, Lanes, parse_lanes
+from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LaneKey, LanePolicy, Lanes, parse_lanes, window_seconds
 
 KEY = LaneKey("account", "/v1/responses", "gpt-4o", "")
 
@@ -101,3 +101,11 @@ def test_the_lane_without_a_provider_is_no_endpoint_of_the_api() -> None:
     assert DEAD_LETTERS.endpoint not in ENDPOINTS
     assert not KEY.dead
     assert str(KEY._replace(completion_window="24h")) == "account/v1/responses:gpt-4o@24h"
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds"),
+    [("24h", 86400), ("7d", 604800), ("90m", 5400), ("1 day", 86400), ("2W", 1209600), ("soon", 86400), ("0h", 86400)],
+)
+def test_a_completion_window_is_a_time(window: str, seconds: float) -> None:
+    assert window_seconds(window) == seconds

@@ -7,7 +7,7 @@ from penstock.core import requeue
 from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import WireId, parse_wire_id
-from penstock.core.requeue import Requeue, Requeues
+from penstock.core.requeue import Requeue, Requeues, Try
 from penstock.core.turn import Priority, Turn
 from tests.unit.core.test_chunk import manifest_of
 
@@ -87,7 +87,7 @@ def test_all_that_is_taken_is_packed_once_by_its_failures(monkeypatch: pytest.Mo
     monkeypatch.setattr(requeue, "CHUNK_REQUESTS", 2)
     manifest, lines = stored()
     requeues = Requeues()
-    (full,) = requeues.take(manifest, lines, [(0, 0), (1, 1), (2, 0)], 3, TURN)
+    (full,) = requeues.take(manifest, lines, [Try(0, 0), Try(1, 1), Try(2, 0)], 3, TURN)
     assert (full.attempt, full.tries, unpacked(full)[0].custom_ids) == (0, 3, ["id-0", "id-2"])
     (left,) = requeues.rest()
     assert (left.attempt, left.tries, unpacked(left)[0].custom_ids) == (1, 3, ["id-1"])

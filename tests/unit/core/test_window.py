@@ -3,7 +3,7 @@ from collections import deque
 import pytest
 
 from penstock.core.lane import EMBEDDINGS, LanePolicy
-from penstock.core.window import PROBE_REQUESTS, WindowLimits, creates_allowed, limits_of
+from penstock.core.window import PROBE_REQUESTS, WindowLimits, creates_allowed, limits_of, probe_next
 
 
 def test_limits_in_force() -> None:
@@ -16,6 +16,28 @@ def test_limits_in_force() -> None:
     assert limits_of(unset, EMBEDDINGS, None, 1.0, probe=False).tokens is None
     assert limits_of(unset, EMBEDDINGS, 46_000, 1.0, probe=False).tokens == 10_000
     assert limits_of(unset, EMBEDDINGS, 1, 20.0, probe=False).tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "probing"),
+    [
+        ((250, 250, 250, 250), True),
+        ((20, 11, 31, 20), True),
+        ((20, 10, 31, 21), False),
+        ((250, 100, 250, 100), False),
+        ((5, 0, 5, 0), False),
+    ],
+    ids=str,
+)
+def test_a_lane_probes_when_most_first_attempts_failed(batch: tuple[int, int, int, int], *, probing: bool) -> None:
+    assert probe_next(*batch) is probing
+
+
+@pytest.mark.defence("probe_sample")
+@pytest.mark.parametrize("batch", [(0, 0, 11, 11), (2, 2, 13, 13), (19, 19, 19, 19)], ids=str)
+def test_a_few_requests_that_always_fail_do_not_say_that_the_provider_is_ill(batch: tuple[int, int, int, int]) -> None:
+    """Off: a batch of doomed requests has the whole lane wait for small probes."""
+    assert probe_next(*batch) is None, "too few first attempts decide"
 
 
 @pytest.mark.parametrize("per_hour", [1, 2, 7, 100, 2000])

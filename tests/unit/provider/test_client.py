@@ -45,6 +45,58 @@ def test_a_time_is_read_in_seconds_and_milliseconds_and_anything_else_is_unknown
     assert [moment(each) for each in (None, 0, -1, "2026", 10**30, float("nan"))] == [None] * 6
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1767323045",
+        "1767323045.0",
+        1767323045,
+        1767323045000,
+        "1767323045000",
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05",
+        "2026-01-02T05:04:05+02:00",
+        " 2026-01-02 03:04:05Z",
+    ],
+)
+def test_a_time_may_be_a_text(value: object) -> None:
+    assert moment(value) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "nan", "inf", "-1", "99999999999999999999", "2026-13-01"])
+def test_a_text_that_is_no_time_is_unknown(value: str) -> None:
+    assert moment(value) is None
+
+
+@pytest.mark.defence("plain_statuses")
+@pytest.mark.outcome("status-spelling")
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ("Completed", "completed"),
+        ("COMPLETED", "completed"),
+        ("ended", "completed"),
+        ("JOB_STATE_SUCCEEDED", "completed"),
+        ("canceled", "cancelled"),
+        ("Canceling", "cancelling"),
+        ("CANCELLATION_REQUESTED", "cancelling"),
+        ("TIMEOUT_EXCEEDED", "expired"),
+        ("in-progress", "in_progress"),
+        ("In Progress", "in_progress"),
+        ("InProgress", "in_progress"),
+        ("queued", "validating"),
+        ("Validating", "validating"),
+        ("error", "failed"),
+        ("quantum_leap", "quantum_leap"),
+        ("", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_status_is_known_in_every_spelling(told: str | None, status: str) -> None:
+    """Off: a batch that is told to be `Completed` never ends."""
+    assert provider_batch(batch(status=told)).status == status, "it is not known"
+
+
 def test_what_cannot_be_read_hides_nothing_else_of_a_page() -> None:
     page = [batch(), None, batch(None), batch("nul\0"), batch("batch_2", created_at=None)]  # type: ignore[arg-type]
     assert [each.id for each in readable("batch", provider_batch, page)] == ["batch_1", "batch_2"]

@@ -71,10 +71,10 @@ WITH new AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[],
         $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::double precision[],
-        $14::bytea[], $15::bytea[]
+        $14::bytea[], $15::bytea[], $16::smallint[]
     ) AS new (
         id, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
-        delay_seconds, lines, manifest
+        delay_seconds, lines, manifest, unreadable
     )
 ),
 lines AS (
@@ -87,12 +87,12 @@ manifests AS (
 )
 INSERT INTO chunk (
     id, format, lane_id, topic, priority, share, attempt, tries, requests, left_bytes, left_tokens, left_inputs,
-    deadline_at, not_before, stored_bytes, payload_turn, manifest_turn
+    deadline_at, not_before, stored_bytes, payload_turn, manifest_turn, unreadable
 )
 SELECT
-    id, $16, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
+    id, $17, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
     least(clock_timestamp() + make_interval(secs => delay_seconds), deadline_at), length(lines) + length(manifest),
-    (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest')
+    (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest'), unreadable
 FROM new;
 
 -- name: paused_topics

@@ -3,8 +3,7 @@ SELECT
     b.id, b.provider_batch_id, b.provider_status, b.submitted_at, b.expires_at, b.cancel_requested_at, b.cancel,
     b.abandoned_at IS NOT NULL AS abandoned, b.requests, l.endpoint, l.model, l.account, l.completion_window,
     extract(epoch FROM clock_timestamp() - b.submitted_at)::double precision AS age_seconds,
-    extract(epoch FROM clock_timestamp() - coalesce(b.expires_at, b.submitted_at + interval '24 hours'))
-        ::double precision AS overdue_seconds,
+    extract(epoch FROM clock_timestamp() - b.expires_at)::double precision AS overdue_seconds,
     extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS cancelling_seconds
 FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id

@@ -9,8 +9,13 @@ SELECT
     EXISTS (
         SELECT FROM batch AS b
         WHERE b.lane_id = l.id AND b.state IN ('sealed', 'creating', 'submitted', 'ended')
-            AND b.sealed_at >= l.probing_at
-    ) AS probe_running
+            AND b.sealed_at >= l.probing_at AND b.sealed_at > clock_timestamp() - make_interval(secs => $2)
+    ) AS probe_running,
+    EXISTS (
+        SELECT FROM batch AS b
+        WHERE b.lane_id = l.id AND b.state IN ('sealed', 'creating', 'submitted', 'ended')
+            AND b.sealed_at >= l.probing_at AND b.sealed_at <= clock_timestamp() - make_interval(secs => $2)
+    ) AS probe_overdue
 FROM chunk AS c
 JOIN lane_open AS l ON l.id = c.lane_id
 LEFT JOIN quota AS q ON q.account = l.account AND q.model = l.model
