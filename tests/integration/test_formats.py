@@ -94,7 +94,9 @@ async def test_a_ledger_record_of_another_format_halts_its_slot_until_it_is_unde
         await producer.send_and_wait(bridge.ledger, value, key=key, partition=0)
         async with bridge.service(publisher_slots=1) as first:
             await bridge.produce([chat(f"request-{n}") for n in range(5)])
-            assert "ledger" in (await first.logged("slot.halted"))["reason"]
+            halted = await first.logged("slot.halted")
+            assert "ledger" in halted["reason"]
+            assert "upgrade" in halted["fix"]
             await first.reached("penstock_formats_unknown_total", 1, kind="ledger")
             await first.reached("penstock_slots_halted", 1)
             assert not failures(first)

@@ -118,6 +118,12 @@ async def test_what_is_sealed_when_its_account_is_paused_is_not_sent_and_gives_i
     await talk.check()
 
 
+async def test_an_account_that_there_is_not_is_not_paused(talk: Conversation) -> None:
+    refused = await pull(talk, "pause", "account", "defualt")
+    assert refused.code != 0
+    assert "there are: default" in refused.err
+
+
 async def test_a_paused_topic_is_kept_by_kafka(talk: Conversation) -> None:
     topic = talk.bridge.requests
     assert (await pull(talk, "pause", "topic", "nowhere")).code == 2

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.accounts import read_accounts
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, print_json
 from penstock.cli.restore import restored
@@ -86,6 +87,8 @@ def hold(kind: Pausable, name: str, reason: str, output: Output) -> None:
     async def main(settings: Settings) -> tuple[bool, list[LaneKey]]:
         if kind is Pausable.TOPIC and name not in settings.kafka.request_topics:
             raise ConfigurationError(f"{name} is none of PENSTOCK_KAFKA_REQUEST_TOPICS")
+        if kind is Pausable.ACCOUNT and name not in (known := read_accounts(settings, settings.read_lanes())):
+            raise ConfigurationError(f"no account is called {name!r}; there are: {', '.join(known)}")
         async with opened(settings) as database:
             await require_schema(database)
             return await OperatorStore(database).pause(kind, name, reason)

@@ -79,7 +79,16 @@ class Superseded(PenstockError):
 
 
 class Halted(PenstockError):
-    """Going on would lose or double data; the text says what an operator can do."""
+    """Going on would lose or double data.
+
+    Args:
+        reason: what was found, in a sentence.
+        fix: what an operator can do.
+    """
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.fix = fix
 
 
 class ProviderError(PenstockError):
