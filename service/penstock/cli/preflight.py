@@ -188,7 +188,7 @@ class Preflight:
             if len(brokers) == 1:
                 self.warn("kafka", "there is one broker: what it loses is lost", "three brokers, for data that counts")
             for each in wanted:
-                if each.name not in configs and each.name in {*topics, *self.cluster.denied}:
+                if each.name in self.cluster.denied or (each.name in topics and each.name not in configs):
                     continue  # what may not be read is told as that
                 found = list(
                     misfits(each, topics.get(each.name), configs.get(each.name, {}), request_bytes, len(brokers))
@@ -218,9 +218,7 @@ class Preflight:
         silent = sorted(name for name, topic in cluster.topics.items() if topic.operations is None)
         if silent:
             text = f"the brokers do not tell what may be done with {', '.join(silent)}"
-            self.warn(
-                "kafka", f"{text}: rights on topics are not proven", "see docs/kubernetes.md for the rights"
-            )
+            self.warn("kafka", f"{text}: rights on topics are not proven", "see docs/kubernetes.md for the rights")
         elif not missing:
             self.ok("kafka", "every right that the service needs is there")
         return configs
