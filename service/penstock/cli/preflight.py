@@ -254,6 +254,10 @@ class Preflight:
             self.findings += server_misfits(settings, server.connections, processes)
             if bound:
                 await self.check_binding(store, settings)
+            if self.cluster and (count := await store.without_epoch(self.cluster.id, settings.kafka.request_topics)):
+                text = f"{count:,} partitions have a position without a leader epoch"
+                mend = "run a replica of this version: it stores the epoch as soon as it has the partition"
+                self.warn("postgres", f"{text}: a log that lost records before then cannot be told", mend)
             waits = (await CensusStore(database).gauges()).waits
             for account, requests in without_account(waits, accounts).items():
                 text = f"{requests:,} requests wait for account {account!r}, which is configured no more"
