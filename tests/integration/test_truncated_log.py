@@ -94,3 +94,7 @@ async def test_a_broker_that_restarts_without_loss_halts_nothing(bridge: Bridge)
     rows = await bridge.sql("SELECT position, leader_epoch_at, leader_epoch FROM position")
     assert [row["position"] == row["leader_epoch_at"] for row in rows] == [True]
     assert rows[0]["leader_epoch"] > 0
+    told = "1 partitions have a position without a leader epoch"
+    assert told not in (await penstock(bridge.environment(), "check")).out
+    await bridge.sql("UPDATE position SET position = 1")  # as a replica does that knows no epochs
+    assert told in (await penstock(bridge.environment(), "check")).out

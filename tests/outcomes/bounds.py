@@ -44,6 +44,11 @@ LOST = (
         " the new messages are answered under new result ids",
     ),
     Row(
+        "no-topic-ids",
+        "the brokers give no topic ids",
+        "`penstock check` and `penstock run` refuse them: positions of several topics would be one",
+    ),
+    Row(
         "topic-recreated",
         "the topic was deleted and made again",
         "it is another topic, read from its beginning; nothing of it is taken twice",

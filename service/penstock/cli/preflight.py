@@ -188,7 +188,7 @@ class Preflight:
             if len(brokers) == 1:
                 self.warn("kafka", "there is one broker: what it loses is lost", "three brokers, for data that counts")
             for each in wanted:
-                if each.name not in configs and each.name in {*topics, *self.cluster.denied}:
+                if each.name in self.cluster.denied or (each.name in topics and each.name not in configs):
                     continue  # what may not be read is told as that
                 found = list(
                     misfits(each, topics.get(each.name), configs.get(each.name, {}), request_bytes, len(brokers))
@@ -254,6 +254,10 @@ class Preflight:
             self.findings += server_misfits(settings, server.connections, processes)
             if bound:
                 await self.check_binding(store, settings)
+            if self.cluster and (count := await store.without_epoch(self.cluster.id, settings.kafka.request_topics)):
+                text = f"{count:,} partitions have a position without a leader epoch"
+                mend = "run a replica of this version: it stores the epoch as soon as it has the partition"
+                self.warn("postgres", f"{text}: a log that lost records before then cannot be told", mend)
             waits = (await CensusStore(database).gauges()).waits
             for account, requests in without_account(waits, accounts).items():
                 text = f"{requests:,} requests wait for account {account!r}, which is configured no more"

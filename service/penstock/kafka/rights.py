@@ -44,6 +44,27 @@ def topic_rights(wanted: Iterable[Wanted]) -> list[Right]:
     return [Right(each, Resource.TOPIC, topic.name) for topic in wanted for each in OPERATIONS[topic.role]]
 
 
+def needed_rights(wanted: Iterable[Wanted], group: str, prefix: str) -> list[Right]:
+    """The least set of rights with which `penstock run` works.
+
+    Args:
+        wanted: every topic of the deployment.
+        group: the consumer group.
+        prefix: of the publisher's transactional ids.
+    """
+    return [*topic_rights(wanted), group_right(group), transaction_right(prefix)]
+
+
+def group_right(group: str) -> Right:
+    """What is needed on the consumer group."""
+    return Right(Operation.READ, Resource.GROUP, group)
+
+
+def transaction_right(prefix: str) -> Right:
+    """What is needed on the publisher's transactional ids."""
+    return Right(Operation.WRITE, Resource.TRANSACTIONAL_ID, prefix, prefix=True)
+
+
 def missing_on_topics(wanted: Iterable[Wanted], cluster: Cluster) -> list[Right]:
     """The rights on topics that we lack, by the brokers' word.
 
@@ -114,9 +135,9 @@ class RightProver:
         """
         found = []
         if not await self.may_consume(group):
-            found.append(Right(Operation.READ, Resource.GROUP, group))
+            found.append(group_right(group))
         for each in transactional_ids:
             if not await self.may_transact(each):
-                found.append(Right(Operation.WRITE, Resource.TRANSACTIONAL_ID, prefix, prefix=True))
+                found.append(transaction_right(prefix))
                 break
         return found
