@@ -103,13 +103,13 @@ async def test_what_a_batch_leaves_unanswered_is_sent_again(bridge: Bridge) -> N
 async def test_a_download_that_ends_early_is_not_taken_for_missing_lines(bridge: Bridge) -> None:
     """Crash point 13: the first download is cut, and says nothing of it. Off: any download is believed."""
     await bridge.simulator.faults([{"operation": "files.content", "nth": 1, "http": {"truncate_to_bytes": 1500}}])
-    async with bridge.service():
+    async with bridge.service(publisher_file_gone_seconds=0):
         await bridge.produce(chats(10), partition=0)
         await settled(bridge, 10)
     assert batches(bridge) == 1
 
 
-LOST_FILE = {"operation": "files.retrieve", "nth": 2, "http": {"status": 404}}
+LOST_FILE = {"operation": "files.content", "nth": 2, "http": {"status": 404}}
 """After the download that a decision stands on, the file is gone."""
 
 

@@ -17,13 +17,12 @@ from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.poller_store import PollerStore
 from penstock.postgres.webhook_store import WebhookStore
 from penstock.provider.clients import ProviderClients
-from penstock.settings import PollerSettings, SpoolSettings
-from penstock.spool import Spool
+from penstock.settings import PollerSettings
 from penstock.stages.acquaintance import GRACE_SECONDS, Acquaintance
-from penstock.stages.downloader import Downloader
 from penstock.stages.lease import LeaseKeeper
 from penstock.stages.poller import Poller
 from tests.support.account import Account, opened_account
+from tests.support.downloads import downloader_of, spooled
 from tests.support.rows import ACCOUNT, held
 from tests.support.simulator import reach
 
@@ -45,12 +44,6 @@ def poller(account: Account, *, hints: bool = False) -> Poller:
     store = PollerStore(account.pool)
     acquaintance = Acquaintance(AccountStore(account.pool), ProviderClients({ACCOUNT: account.client}))
     return Poller(drain, settings, ACCOUNT, store, account.client, acquaintance, keeper, lambda _: "other", hints=hints)
-
-
-def downloader_of(account: Account, folder: Path) -> Downloader:
-    clients = ProviderClients({ACCOUNT: account.client})
-    spool = Spool(SpoolSettings(folder=folder), uuid.uuid4())
-    return Downloader(clients, spool, Acquaintance(AccountStore(account.pool), clients), 3600.0)
 
 
 async def hint(account: Account, provider_batch_id: str) -> None:
@@ -185,9 +178,9 @@ async def test_a_completed_batch_that_names_no_file_is_asked_again_before_its_li
     await poller(account).round()
     store, downloader = CollectorStore(account.pool, 4), downloader_of(account, tmp_path)
     with pytest.raises(ProviderUnavailable):
-        await downloader.file_ids(account.client, await store.load(batch_id))
+        await spooled(downloader, await store.load(batch_id))
     downloader.file_gone_seconds = 0.0
-    assert await downloader.file_ids(account.client, await store.load(batch_id)) == []
+    assert (await spooled(downloader, await store.load(batch_id))).lines.missing == 2
 
 
 @pytest.mark.outcome("forgotten")
@@ -215,15 +208,17 @@ async def test_what_another_projects_key_does_not_find_is_not_lost(account: Acco
     batch_id, provider_batch_id = await account.submit()
     await reach(account.sdk, provider_batch_id)
     await poller(account).round()
-    await account.simulator.faults([{"operation": "*.retrieve", "http": {"status": 404}}])
+    gone = [{"operation": each, "http": {"status": 404}} for each in ("*.retrieve", "files.content")]
+    await account.simulator.faults(gone)
     downloader = downloader_of(account, tmp_path)
     downloader.file_gone_seconds = 0.0
     batch = await CollectorStore(account.pool, 4).load(batch_id)
-    with pytest.raises(ProviderMissing):
-        await downloader.file_bytes(account.client, ACCOUNT, batch.output_file_id or "")
-    for suspicion in downloader.suspicions.values():
-        suspicion.since -= GRACE_SECONDS
-    assert await downloader.file_bytes(account.client, ACCOUNT, batch.output_file_id or "") is None
+    for _ in ("the batch", "its file"):
+        with pytest.raises(ProviderMissing):
+            await spooled(downloader, batch)
+        for suspicion in downloader.suspicions.values():
+            suspicion.since -= GRACE_SECONDS
+    assert (await spooled(downloader, batch)).lost
 
 
 @pytest.mark.defence("watched_to_its_end")

@@ -19,6 +19,23 @@ ENDS = (
         "passed, then its lines count as missing and go again",
     ),
     Row(
+        "late-file-id",
+        "an ended batch names a file seconds after its end",
+        "while requests are missing and a file is not named, the batch is asked for again for "
+        "`PENSTOCK_PUBLISHER_FILE_GONE_SECONDS`",
+    ),
+    Row(
+        "file-size-unknown",
+        "`files.retrieve` fails while the content is there",
+        "the content is read; the spool's room is reserved by its announced length",
+    ),
+    Row(
+        "file-size-wrong",
+        "`files.retrieve` tells a wrong size, every time",
+        "a file that the transport proves whole is believed when every request has its line, else when two downloads "
+        "seconds apart agree; told once for each account (`sizes.wrong`)",
+    ),
+    Row(
         "vanished-file",
         "an output file that is named and not there (deleted, expired)",
         "it is asked for again as long; then its lines go again, counted as paid twice (`file_lost`)",

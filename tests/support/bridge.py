@@ -48,6 +48,7 @@ FAST = {
     "poller_interval_seconds": 0.2,
     "provider_creates_per_hour": 10_000,
     "provider_timeout_seconds": 5,
+    "publisher_file_gone_seconds": 1,
     "publisher_slots": SLOTS,
     "publisher_transaction_timeout_seconds": 10,
     "submitter_look_up_seconds": 1,

@@ -32,7 +32,7 @@ INSERT INTO reservation (batch_id, account, model, tokens)
 """
 POLLED = {
     "sealer": {
-        "windows": "1",
+        "windows": "1, 3600",
         "overdue_lanes": "1",
         "overdue_chunks": "1, 10, 1",
         "unsealed_chunks": "1, 10000, 1",

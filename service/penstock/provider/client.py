@@ -4,6 +4,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -224,13 +225,36 @@ class ProviderClient:
             return
 
     @failpoint("files.content")
-    async def download(self, file_id: str, take: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hand over a file's bytes, in blocks as they arrive."""
+    async def download(self, file_id: str, take: Callable[[bytes], Awaitable[None]]) -> bool:
+        """Hand over a file's bytes, in blocks as they arrive.
+
+        Returns:
+            Whether the transport proves that they are all that was sent: by their number, or by the end of the last
+            chunk. A body that ends with its connection proves nothing.
+
+        Raises:
+            ProviderError: they cannot be had, or the connection broke before the proof.
+        """
+        async with self.content(file_id) as answer:
+            async for block in answer.iter_bytes(BLOCK_BYTES):
+                await take(block)
+            chunked = "chunked" in answer.headers.get("transfer-encoding", "").lower()
+            return chunked or "content-length" in answer.headers or answer.http_response.http_version == "HTTP/2"
+
+    @failpoint("files.length")
+    async def content_bytes(self, file_id: str) -> int | None:
+        """A file's size as its content announces it; None when it comes without. Nothing of it is read."""
+        async with self.content(file_id) as answer:
+            length = answer.headers.get("content-length", "")
+            return int(length) if length.isdecimal() and "content-encoding" not in answer.headers else None
+
+    @asynccontextmanager
+    async def content(self, file_id: str) -> AsyncIterator[Any]:
+        """A file's content, as its head has come; errors are mapped and counted."""
         try:
             once = self.sdk.with_options(max_retries=0)  # the first byte comes within one time-out, or not at all
             async with once.files.with_streaming_response.content(file_id) as answer:
-                async for block in answer.iter_bytes(BLOCK_BYTES):
-                    await take(block)
+                yield answer
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             mapped = map_error("files.content", error, creates=False)
             self.count("files.content", mapped)

@@ -3,16 +3,17 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from penstock.core.batch import locate
-from penstock.core.decision import Reconciliation
-from penstock.core.errors import ProviderMissing, ProviderUnavailable
+from penstock.core.decision import Kind, Reconciliation, read_line
+from penstock.core.errors import ProviderError, ProviderMissing, ProviderUnavailable
 from penstock.core.jsonl import LineSplitter
 from penstock.postgres.batch_row import BatchRow
 from penstock.provider.client import ProviderClient
@@ -28,6 +29,12 @@ log = structlog.get_logger()
 READ_BYTES = 4 * 1024 * 1024
 AGREE_SECONDS = 120.0
 """Two downloads this far apart that agree are believed, whatever size the provider names (W2)."""
+PROVEN_SECONDS = 2.0
+"""The same, where the transport proves that each of them is whole."""
+UNKNOWN_BYTES = 4 * 1024**3
+"""The room for a file of which nobody says how long it is; 50,000 embeddings are 3.3 GB."""
+FILES = 2
+"""Output and error file."""
 
 
 @dataclass(slots=True)
@@ -53,6 +60,28 @@ class Suspicion:
     digest: bytes = b""
 
 
+class Wanted(NamedTuple):
+    """A file to be brought."""
+
+    file_id: str
+    told_bytes: int | None
+    room_bytes: int
+    """What is reserved for it, and what its time is measured by."""
+    path: Path
+
+
+class Body(NamedTuple):
+    """A file as it came."""
+
+    file_id: str
+    told_bytes: int | None
+    """By the word of the provider; None when it does not say."""
+    size_bytes: int
+    digest: bytes
+    proven: bool
+    """Whether the transport proves that it is all that was sent, and its last line is complete."""
+
+
 @dataclass(slots=True)
 class Downloader:
     """Brings files into the spool. Holds nothing that a crash may lose: suspicions only start anew."""
@@ -62,38 +91,41 @@ class Downloader:
     acquaintance: Acquaintance
     file_gone_seconds: float
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
+    wrong_sizes: set[str] = field(default_factory=set)
+    """Accounts whose provider told the wrong size of a file."""
+    unsized: set[str] = field(default_factory=set)
+    """Accounts whose provider tells no size though the content is there."""
 
     @asynccontextmanager
     async def spooled(self, batch: BatchRow, lease: Lease) -> AsyncIterator[Spooled]:
         """The batch's output and error files, whole, on disk and read.
 
         Raises:
-            ProviderError: a file cannot be had, or is not whole, now.
+            ProviderError: a file cannot be had, or is not whole, or may still be named, now.
         """
         client = self.clients.of(batch.key.account)
         spooled = Spooled([], [], Reconciliation(locate(batch.parts), batch.size.requests))
-        account = batch.key.account
-        sizes = {}
-        for each in await self.file_ids(client, batch):
+        named = await self.file_ids(client, batch)
+        sizes: dict[str, int | None] = {}
+        rooms: dict[str, int] = {}
+        for each in named:
             lease.progress()
-            sizes[each] = await self.file_bytes(client, account, each)
+            sizes[each] = await self.told_bytes(client, batch.key.account, each)
+            rooms[each] = await self.room_bytes(client, batch.key.account, each, sizes[each])
         lease.progress()
-        spooled.lost = None in sizes.values()
         async with AsyncExitStack() as stack:
             # One taking for both files: with one after the other, two batches could wait for each other for ever.
-            await stack.enter_async_context(self.spool.downloads.take(sum(filter(None, sizes.values()))))
-            for file_id, size_bytes in sizes.items():
-                if size_bytes is None:
-                    continue
+            await stack.enter_async_context(self.spool.downloads.take(sum(rooms.values())))
+            bodies = []
+            for file_id, told in sizes.items():
                 path = self.spool.path(f"{batch.id.hex}-{len(spooled.paths)}.jsonl")
                 stack.callback(path.unlink, missing_ok=True)
-                spooled.paths.append(path)
-                spooled.file_ids.append(file_id)
-                digest = await self.download(client, file_id, path, size_bytes, lease)
-                unreadable = spooled.lines.unreadable
-                await self.read(spooled, len(spooled.paths) - 1, lease)
-                if spooled.lines.unreadable > unreadable:
-                    self.doubt(file_id, digest)
+                wanted = Wanted(file_id, told, rooms[file_id], path)
+                body = await self.bring(client, batch.key.account, wanted, spooled, lease)
+                if body is not None:
+                    bodies.append(body)
+            self.believe(batch.key.account, spooled.lines, bodies)
+            await self.await_files(batch, named, spooled)
             lines = spooled.lines
             for kind, count in (
                 ("unknown", lines.unknown),
@@ -103,17 +135,89 @@ class Downloader:
                 metrics.lines_unmatched.labels(kind).inc(count)
             yield spooled
 
-    async def file_bytes(self, client: ProviderClient, account: str, file_id: str) -> int | None:
-        """A file's size by the provider's word; None when it is gone for good."""
+    async def bring(
+        self, client: ProviderClient, account: str, wanted: Wanted, spooled: Spooled, lease: Lease
+    ) -> Body | None:
+        """Bring a file into the spool and read it; None when it is gone for good.
+
+        Raises:
+            ProviderError: it cannot be had now, or has lines that may have been spoilt on the way.
+        """
         try:
-            size_bytes = await client.file_bytes(file_id)
+            body = await self.download(client, wanted, lease)
         except ProviderMissing:
-            if not await self.is_gone(account, file_id):
+            if not await self.is_gone(account, wanted.file_id):
                 raise
-            log.error("file.gone", file=file_id)  # noqa: TRY400 - the provider's words say it all
+            log.error("file.gone", file=wanted.file_id)  # noqa: TRY400 - the provider's words say it all
+            spooled.lost = True
             return None
-        self.suspicions.pop(f"missing/{file_id}", None)
-        return size_bytes
+        self.suspicions.pop(f"missing/{wanted.file_id}", None)
+        spooled.paths.append(wanted.path)
+        spooled.file_ids.append(wanted.file_id)
+        unreadable = spooled.lines.unreadable
+        complete = await self.read(spooled, len(spooled.paths) - 1, lease)
+        if spooled.lines.unreadable > unreadable:
+            self.doubt(wanted.file_id, body.digest)
+        return body._replace(proven=body.proven and complete)
+
+    async def told_bytes(self, client: ProviderClient, account: str, file_id: str) -> int | None:
+        """A file's size by the provider's word; None when it gives none: then the content has to tell."""
+        try:
+            told = await client.file_bytes(file_id)
+        except ProviderError as error:
+            if account not in self.unsized:
+                self.unsized.add(account)
+                log.warning("sizes.unknown", account=account, file=file_id, error=str(error))
+            return None
+        self.unsized.discard(account)
+        return told
+
+    async def room_bytes(self, client: ProviderClient, account: str, file_id: str, told: int | None) -> int:
+        """The room that a file needs in the spool, by its told size, its announced length, or the most there are."""
+        if told is not None and account not in self.wrong_sizes:
+            return told
+        try:
+            announced = await client.content_bytes(file_id)
+        except ProviderMissing:
+            return 0  # the download sees for itself
+        return min(UNKNOWN_BYTES, self.spool.downloads.bytes_max) if announced is None else announced
+
+    def believe(self, account: str, lines: Reconciliation, bodies: Sequence[Body]) -> None:
+        """Files of another size than told, or of none, are believed for a reason of their own (W2).
+
+        Where every request has a readable line, nothing can be lacking. Else two downloads have to agree, seconds apart
+        when the transport proves them whole, minutes when nothing does.
+
+        Raises:
+            ProviderUnavailable: one may have been cut on its way.
+        """
+        odd = [each for each in bodies if each.size_bytes != each.told_bytes]
+        settled = not (lines.kinds.count(Kind.MISSING) or lines.kinds.count(Kind.UNREADABLE))
+        doubted = [each for each in odd if not (each.proven and settled) and not self.agrees(each)]
+        if doubted:
+            told = "an unknown number" if doubted[0].told_bytes is None else doubted[0].told_bytes
+            raise ProviderUnavailable("files.content", f"{doubted[0].size_bytes} bytes came of {told}")
+        for each in odd:
+            self.suspicions.pop(each.file_id, None)
+            if each.told_bytes is not None:
+                metrics.sizes_wrong.labels(account).inc()
+                if account not in self.wrong_sizes:
+                    self.wrong_sizes.add(account)
+                    log.warning(
+                        "sizes.wrong",
+                        account=account,
+                        file=each.file_id,
+                        told_bytes=each.told_bytes,
+                        bytes=each.size_bytes,
+                    )
+
+    def agrees(self, body: Body) -> bool:
+        """Whether an earlier download, long enough ago, has the same bytes."""
+        earlier = self.suspicions.get(body.file_id)
+        if earlier is None or earlier.digest != body.digest:
+            self.suspicions[body.file_id] = Suspicion(time.monotonic(), body.digest)
+            return False
+        return time.monotonic() - earlier.since >= (PROVEN_SECONDS if body.proven else AGREE_SECONDS)
 
     async def is_gone(self, account: str, missing: str) -> bool:
         """Whether something has been missing for so long that it will not come any more.
@@ -125,16 +229,13 @@ class Downloader:
         return waited >= 0 and (waited >= GRACE_SECONDS or await self.acquaintance.knows(account))
 
     async def file_ids(self, client: ProviderClient, batch: BatchRow) -> list[str]:
-        """The batch's output and error file.
-
-        One that had none when its end was seen may have it now. A completed batch without any file is odd: it is
-        asked again for a while before all its lines are taken as missing.
+        """The batch's output and error file. One that had none when its end was seen may have it now.
 
         Raises:
-            ProviderUnavailable: it may still get them.
+            ProviderUnavailable: what it names was read, requests are missing, and it may still name more.
         """
         known = [each for each in (batch.output_file_id, batch.error_file_id) if each]
-        if len(known) == 2 or batch.provider_batch_id is None:  # noqa: PLR2004 - output and error file
+        if len(known) == FILES or batch.provider_batch_id is None:
             return known
         try:
             fresh = await client.retrieve(batch.provider_batch_id)
@@ -143,10 +244,33 @@ class Downloader:
                 raise
             return known
         known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
-        odd = not known and batch.provider_status == "completed"
-        if odd and not await self.is_gone(batch.key.account, batch.provider_batch_id):
-            raise ProviderUnavailable("batches.retrieve", "the batch is completed and names no file yet")
+        waiting = self.suspicions.get(f"missing/{batch.provider_batch_id}")
+        if waiting is not None and waiting.digest == digest_of(known):
+            await self.await_more(batch, known)
         return known
+
+    async def await_files(self, batch: BatchRow, named: Sequence[str], spooled: Spooled) -> None:
+        """A batch that names only one file or none, while requests are missing, is given time to name the other.
+
+        Raises:
+            ProviderUnavailable: it may still do so.
+        """
+        missing = spooled.judged().count(Kind.MISSING)
+        if missing and len(named) < FILES and batch.provider_batch_id is not None and not spooled.lost:
+            await self.await_more(batch, named)
+
+    async def await_more(self, batch: BatchRow, named: Sequence[str]) -> None:
+        """Wait for a file that an ended batch does not name yet, as long as for one that is named and missing.
+
+        Raises:
+            ProviderUnavailable: the time is not over.
+        """
+        missing = f"missing/{batch.provider_batch_id}"
+        if not await self.is_gone(batch.key.account, str(batch.provider_batch_id)):
+            self.suspicions[missing].digest = digest_of(named)
+            detail = f"it has ended and names {len(named)} files, and lines of its requests are missing"
+            raise ProviderUnavailable("batches.retrieve", detail)
+        self.suspicions[missing].digest = b""
 
     def doubt(self, file_id: str, digest: bytes) -> None:
         """A file with lines that cannot be read is believed when another download has the same bytes (W2).
@@ -161,11 +285,10 @@ class Downloader:
         raise ProviderUnavailable("files.content", "it has lines that cannot be read")
 
     @failpoint("spool.download")
-    async def download(self, client: ProviderClient, file_id: str, path: Path, size_bytes: int, lease: Lease) -> bytes:
-        """Stream a file to disk, and believe it only when it is whole (W2); returns its SHA-256.
+    async def download(self, client: ProviderClient, wanted: Wanted, lease: Lease) -> Body:
+        """Stream a file to disk.
 
         Raises:
-            ProviderUnavailable: it is shorter or longer than the provider says.
             TimeoutError: it trickles: the slot's lease must not be held for ever (B1).
         """
         digest = hashlib.sha256()
@@ -178,22 +301,18 @@ class Downloader:
             read_bytes += len(block)
             lease.progress()
 
-        with await asyncio.to_thread(path.open, "wb") as file:
-            async with asyncio.timeout(work_seconds(size_bytes)):
-                await client.download(file_id, take)
-        if read_bytes == size_bytes:
-            return digest.digest()
-        earlier = self.suspicions.get(file_id)
-        if earlier is not None and earlier.digest == digest.digest():
-            if time.monotonic() - earlier.since >= AGREE_SECONDS:
-                return digest.digest()
-        else:
-            self.suspicions[file_id] = Suspicion(time.monotonic(), digest.digest())
-        raise ProviderUnavailable("files.content", f"{read_bytes} bytes came of {size_bytes}")
+        with await asyncio.to_thread(wanted.path.open, "wb") as file:
+            async with asyncio.timeout(work_seconds(wanted.room_bytes)):
+                proven = await client.download(wanted.file_id, take)
+        return Body(wanted.file_id, wanted.told_bytes, read_bytes, digest.digest(), proven)
 
     @failpoint("spool.read")
-    async def read(self, spooled: Spooled, number: int, lease: Lease) -> None:
-        """Set a file's lines against the batch's positions, a few megabytes at a time, off the loop."""
+    async def read(self, spooled: Spooled, number: int, lease: Lease) -> bool:
+        """Set a file's lines against the batch's positions, a few megabytes at a time, off the loop.
+
+        Returns:
+            Whether its last line is complete.
+        """
         splitter = LineSplitter()
         start = 0
 
@@ -204,4 +323,11 @@ class Downloader:
             while block := await asyncio.to_thread(file.read, READ_BYTES):
                 start = await asyncio.to_thread(read_block, block, start)
                 lease.progress()
-        spooled.lines.read(number, start, list(splitter.close()))
+        rest = list(splitter.close())
+        spooled.lines.read(number, start, rest)
+        return all(read_line(each) is not None for each in rest)
+
+
+def digest_of(names: Sequence[str]) -> bytes:
+    """Names of files, to be compared."""
+    return hashlib.sha256("\n".join(names).encode()).digest()

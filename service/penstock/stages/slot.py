@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -209,7 +209,12 @@ class SlotSession:
         if local or refused:
             yield None
             return
-        async with self.tools.downloader.spooled(batch, self.lease) as spooled:
+        async with AsyncExitStack() as stack:
+            try:
+                spooled = await stack.enter_async_context(self.tools.downloader.spooled(batch, self.lease))
+            except (ProviderError, OSError):
+                metrics.downloads_failed.labels(batch.key.account).inc()
+                raise
             yield spooled
 
     async def publish(self, batch: BatchRow, spooled: Spooled | None) -> None:

@@ -109,6 +109,14 @@ statuses_unknown = Counter("penstock_provider_statuses_unknown_total", "Statuses
 objects_unreadable = Counter(
     "penstock_provider_objects_unreadable_total", "Listed batches and files that make no sense.", ["kind"]
 )
+sizes_wrong = Counter(
+    "penstock_provider_sizes_wrong_total",
+    "Files that are whole and of another size than the provider told.",
+    ["account"],
+)
+downloads_failed = Counter(
+    "penstock_downloads_failed_total", "Times that the files of an ended batch could not be had.", ["account"]
+)
 results_unreadable = Counter(
     "penstock_results_unreadable_total", "Requests whose result was paid for and cannot be read.", ["lane"]
 )

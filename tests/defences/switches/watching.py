@@ -1,7 +1,6 @@
 """Polls, downloads and decisions."""
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ import penstock.stages.poller
 from penstock.core.batch import ProviderBatch, is_terminal
 from penstock.core.chunk import NewChunk
 from penstock.core.decision import Decision, Outcome, Reconciliation, decide
-from penstock.core.errors import ProviderMissing, ProviderUnavailable
+from penstock.core.errors import ProviderMissing
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.poller_store import Watched
 from penstock.provider.client import ProviderClient
@@ -49,14 +48,34 @@ def reconciliation(patch: Patch) -> None:
 @defence("W2", 13)
 def whole_download(patch: Patch) -> None:
     """Any download is believed, however long it is and whatever lines it has (either alone suffices)."""
-    download = Downloader.download
-
-    async def believe(self: Downloader, *given: Any) -> None:
-        with suppress(ProviderUnavailable):
-            await download(self, *given)
-
     patch.setattr(Downloader, "doubt", lambda *_: None)
-    patch.setattr(Downloader, "download", believe)
+    patch.setattr(Downloader, "believe", lambda *_: None)
+
+
+@defence("W2", 13)
+def second_opinion(patch: Patch) -> None:
+    """A file of another size than told is believed at once when its transport proves it whole."""
+    patch.setattr(Downloader, "agrees", lambda _, body: body.proven)
+
+
+@defence("W2")
+def size_not_needed(patch: Patch) -> None:
+    """A file is not downloaded while nobody tells its size."""
+
+    async def told(_: Downloader, client: ProviderClient, __: str, file_id: str) -> int:
+        return await client.file_bytes(file_id)
+
+    patch.setattr(Downloader, "told_bytes", told)
+
+
+@defence("W4")
+def late_file_ids(patch: Patch) -> None:
+    """A file that an ended batch does not name at once has no lines."""
+
+    async def believed(*_: object) -> None:
+        return
+
+    patch.setattr(Downloader, "await_more", believed)
 
 
 @defence("W2")
