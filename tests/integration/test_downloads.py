@@ -109,8 +109,11 @@ async def test_a_file_that_can_be_downloaded_is_not_refused_because_nobody_tells
     batch = await ended(account)
     await account.simulator.faults([{"operation": "files.retrieve", "http": {"status": status}}])
     size = len(await downloads(account, batch))
-    async with downloader.spooled(batch, long_lease()) as found:
-        assert downloader.spool.downloads.taken == size, "its room is reserved by the announced length"
+    try:
+        async with downloader.spooled(batch, long_lease()) as found:
+            assert downloader.spool.downloads.taken == size, "its room is reserved by the announced length"
+    except ProviderError as error:
+        pytest.fail(f"it was not downloaded: {error}")
     assert (found.lines.missing, found.lost) == (0, False), "it was not downloaded"
 
 
