@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.errors import ProviderUnavailable
+from penstock.core.errors import ProviderError, ProviderUnavailable
 from penstock.core.identity import wire_id
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.collector_store import CollectorStore

@@ -1,8 +1,10 @@
 """A partition's log that lost records and was filled again past the stored position: nothing is skipped silently."""
 
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,18 +15,24 @@ from tests.support.command import penstock
 from tests.support.crash import until
 from tests.support.cut_log import cut_log
 from tests.support.request import chat
+from tests.support.service import Service
 from tests.support.stack import running
 
 CUT = 4
 
 
+@pytest.fixture(scope="module")
+async def kafka() -> AsyncIterator[EmbeddedKafka]:
+    """A broker whose logs are cut on disk."""
+    async with running(EmbeddedKafka) as server:
+        yield server
+
+
 @pytest.fixture
-async def bridge(postgres: EmbeddedPostgres, tmp_path: Path, defences_off: tuple[str, ...]) -> AsyncIterator[Bridge]:
-    """A broker of its own: its log is cut on disk."""
-    async with (
-        running(EmbeddedKafka) as kafka,
-        open_bridge(kafka, postgres, tmp_path, partitions=1, defences_off=defences_off) as opened,
-    ):
+async def bridge(
+    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, defences_off: tuple[str, ...]
+) -> AsyncIterator[Bridge]:
+    async with open_bridge(kafka, postgres, tmp_path, partitions=1, defences_off=defences_off) as opened:
         yield opened
 
 
@@ -50,15 +58,10 @@ async def test_a_log_that_was_cut_and_filled_again_halts_and_goes_on_as_a_new_in
         await bridge.results(10)
     await refill(bridge, 14)
     async with bridge.service() as service:
-
-        async def acted() -> bool:
-            return bool(service.logs("partition.halted")) or len(bridge.reader.received[bridge.result_topic]) > 10
-
-        await until(acted)
-        halts = service.logs("partition.halted")
-        assert halts, "messages before the position were skipped, and nobody told"
-        assert "cut at offset 4: the messages that were taken from offsets 4 to 9 are lost" in halts[0]["reason"]
-        assert halts[0]["mend"] == f"penstock resume partition {bridge.requests} 0"
+        halt = await halted_or_answered(bridge, service, 10)
+        assert halt, "messages before the position were skipped, and nobody told"
+        assert "cut at offset 4: the messages that were taken from offsets 4 to 9 are lost" in halt["reason"]
+        assert halt["mend"] == f"penstock resume partition {bridge.requests} 0"
     resumed = await penstock(bridge.environment(), "resume", "partition", bridge.requests, 0, "--yes")
     assert resumed.code == 0, resumed
     assert "incarnation 1 of the partition begins" in resumed.out
@@ -80,6 +83,33 @@ async def test_a_log_that_is_cut_under_a_running_service_halts_before_anything_i
         halt = await service.logged("partition.halted", timeout_seconds=60)
         assert "offsets 4 to 5 are lost" in halt["reason"]
     assert {row["position"] for row in await bridge.sql("SELECT position FROM position")} == {6}
+
+
+@pytest.mark.defence("span_confirmed")
+async def test_a_log_that_is_cut_and_filled_again_between_two_fetches_halts_before_anything_is_stored(
+    bridge: Bridge,
+) -> None:
+    """Off: what was fetched behind the new messages is stored, and those before the position are never answered."""
+    async with bridge.service(kafka_session_seconds=30) as service:
+        for number in range(6):
+            await bridge.produce([chat(f"old-{number}")])
+        await bridge.results(6)
+        service.send(signal.SIGSTOP)  # it notices nothing, and fetches on from 6
+        await refill(bridge, 14)
+        service.wake()
+        halted = await halted_or_answered(bridge, service, 6)
+        assert halted, "messages before the position were skipped, and nobody told"
+        assert "offsets 4 to 5 are lost" in halted["reason"]
+
+
+async def halted_or_answered(bridge: Bridge, service: Service, before: int) -> Any:
+    """Wait until the partition halts or more results come; the halt, if there was one."""
+
+    async def acted() -> bool:
+        return bool(service.logs("partition.halted")) or len(bridge.reader.received[bridge.result_topic]) > before
+
+    await until(acted)
+    return next(iter(service.logs("partition.halted")), None)
 
 
 async def test_a_broker_that_restarts_without_loss_halts_nothing(bridge: Bridge) -> None:

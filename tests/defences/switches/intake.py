@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 import penstock.kafka.request_consumer
+import penstock.stages.log_check
 from penstock.core.chunk import NewChunk
 from penstock.kafka.leader_epochs import UNTOLD, EpochEnd, EpochQuestion
 from penstock.kafka.request_consumer import RequestConsumer
@@ -181,3 +182,9 @@ def epoch_of_its_position(patch: Patch) -> None:
 def new_incarnation(patch: Patch) -> None:
     """A partition whose log was replaced goes on as if its offsets named the same messages."""
     reword(patch, "resume_partition", ("THEN 1 ELSE 0", "THEN 0 ELSE 0"))
+
+
+@defence("I7", 6)
+def span_confirmed(patch: Patch) -> None:
+    """What was fetched is stored whatever its leader says."""
+    patch.setattr(penstock.stages.log_check, "doubt", lambda *_: "")
