@@ -96,11 +96,13 @@ async def test_output_files_age_while_their_batch_is_not_published(database: str
         await run(pool, COLLECTABLE, batch_id)
         await census.gauge()
         assert 0.49 < (shown("penstock_provider_files_life_ratio", account=ACCOUNT) or 0) < 0.51
+        assert (shown("penstock_uncollected_age_seconds", account=ACCOUNT) or 0) > 86_400
         decided = "UPDATE batch SET state = 'decided', decision_id = id, decided_at = now(), parked_reason = 'gone'"
         await run(pool, decided)
         await census.gauge()
         assert 0.49 < (shown("penstock_provider_files_life_ratio", account=ACCOUNT) or 0) < 0.51
         assert shown("penstock_parked_batches") == 1
+        assert shown("penstock_uncollected_age_seconds", account=ACCOUNT) == 0
 
 
 async def test_a_create_that_was_looked_up_a_moment_ago_and_an_account_that_is_gone_are_no_work_now(

@@ -204,6 +204,23 @@ async def test_unknown_statuses_empty_file_ids_and_null_fields_are_borne(talk: C
     await talk.check()
 
 
+@pytest.mark.outcome("status-spelling")
+async def test_statuses_and_times_in_another_spelling_are_read(talk: Conversation) -> None:
+    show = {
+        "*": {"created_at": "2026-01-02T03:04:05Z", "expires_at": "2999-01-02T03:04:05Z"},
+        "in_progress": {"status": "In-Progress"},
+        "completed": {"status": "COMPLETED"},
+        "cancelled": {"status": "Canceled"},
+    }
+    completed, cancelled = fault("spelled", show=show), fault("canceled", show=show, end="cancelled")
+    await talk.bridge.simulator.faults([*completed, *cancelled])
+    answers = await asyncio.gather(*(talk.ask(chats(model, 4)) for model in ("spelled", "canceled")))
+    assert [statuses(each) for each in answers] == [{(200, "1"): 4}] * 2
+    (row,) = await talk.batches("spelled")
+    assert (row["provider_status"], row["expires_at"].year) == ("completed", 2999)
+    await talk.check()
+
+
 @pytest.mark.outcome("refused-one-line")
 async def test_a_line_refused_at_validation_is_answered_and_the_others_go_again(talk: Conversation) -> None:
     failure = {"code": "invalid_request", "message": "Line 3 is bad.", "param": "body.model", "line": 3}

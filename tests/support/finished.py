@@ -76,6 +76,7 @@ POLLED = {
         "stopped": "",
         "quota_waits": "",
         "file_ages": "",
+        "uncollected_ages": "",
         "creates_by_account": f"'{{{ACCOUNT}}}'",
     },
     "each batch": {

@@ -63,6 +63,8 @@ class Gauges:
     """By lane: age in seconds of the oldest sealed batch that waits for tokens."""
     file_ages: dict[str, float]
     """By account: seconds since the first of its unpublished batches ended that have files."""
+    uncollected_ages: dict[str, float]
+    """By account: seconds since the first of its batches ended whose files are not collected."""
     creates: dict[str, int]
     """Of the last hour, by account."""
     database_bytes: int
@@ -120,6 +122,7 @@ class CensusStore:
             stopped = await connection.fetch("stopped")
             quota_waits = await connection.fetch("quota_waits")
             file_ages = await connection.fetch("file_ages")
+            uncollected = await connection.fetch("uncollected_ages")
             creates = await connection.fetch("creates_by_account", list(accounts))
             database_bytes = await connection.value("database_bytes")
             validating_late = await connection.fetch("validating_late", validating_seconds_max)
@@ -137,6 +140,7 @@ class CensusStore:
             Stopped(**dict(stopped[0])),
             {lane_key(row): row["age_seconds"] for row in quota_waits},
             {row["account"]: row["age_seconds"] for row in file_ages},
+            {row["account"]: row["age_seconds"] for row in uncollected},
             {row["account"]: row["creates"] for row in creates},
             database_bytes,
             {row["account"]: row["batches"] for row in validating_late},

@@ -42,6 +42,7 @@ HOLDERS_GAUGES = (
     metrics.parked_batches,
     metrics.files_life,
     metrics.validating_late,
+    metrics.uncollected_age,
     metrics.account_unknown_requests,
     metrics.postgres_size,
     metrics.postgres_size_limit,
@@ -222,6 +223,7 @@ class Census(Stage):
             life = 1.0 - report.file_ages.get(account, 0.0) / provider.file_expires_seconds
             metrics.files_life.labels(account).set(max(0.0, life))
             metrics.validating_late.labels(account).set(report.validating_late.get(account, 0))
+            metrics.uncollected_age.labels(account).set(report.uncollected_ages.get(account, 0.0))
 
     def left_behind(self, waits: Iterable[Wait]) -> None:
         """Report, once each time, what waits for accounts that are configured no more; older replicas know fewer."""

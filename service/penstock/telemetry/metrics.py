@@ -84,6 +84,11 @@ files_life = Gauge(
     "Least share of their life that output files of unpublished batches still have.",
     ["account"],
 )
+uncollected_age = Gauge(
+    "penstock_uncollected_age_seconds",
+    "Age of the oldest batch that has ended at the provider and whose files are not collected.",
+    ["account"],
+)
 postgres_size = Gauge("penstock_postgres_size_bytes", "Size of the database.")
 postgres_size_limit = Gauge("penstock_postgres_size_limit_bytes", "Size of the database that its disk has room for.")
 replica_generations = Gauge("penstock_replica_generations", "Different lane configurations among live replicas.")

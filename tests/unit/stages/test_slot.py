@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from penstock.core.batch import BatchState
 from penstock.core.decision import Reconciliation
 from penstock.core.errors import ProviderUnavailable, UnknownFormat
+from penstock.core.lane import LaneKey
 from penstock.stages.downloader import Spooled
 from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
 
@@ -118,3 +120,24 @@ def test_a_slice_is_bounded_in_requests_and_bytes_and_never_empty() -> None:
     for position in (0, 1, 2):
         spooled.lines.lengths[position] = SLICE_BYTES
     assert slice_end(0, 2000, spooled) == 1
+
+
+async def test_files_that_cannot_be_had_are_counted_whatever_else_is_said_of_the_provider() -> None:
+    @asynccontextmanager
+    async def failing(*_: object) -> AsyncIterator[None]:
+        raise ProviderUnavailable("files.content", "no answer")
+        yield
+
+    def counted() -> float:
+        return REGISTRY.get_sample_value("penstock_downloads_failed_total", {"account": "paid"}) or 0.0
+
+    session = Session()
+    session.tools.downloader = cast("Any", SimpleNamespace(spooled=failing))
+    key = LaneKey("paid", "/v1/responses", "gpt-4o", "24h")
+    fields = {"verdict": None, "abandoned": False, "provider_status": "completed", "output_file_id": "file_1"}
+    batch = SimpleNamespace(key=key, **fields)
+    before = counted()
+    with pytest.raises(ProviderUnavailable):
+        async with SlotSession.files(session, cast("Any", batch)):
+            raise AssertionError("there are no files")
+    assert counted() == before + 1

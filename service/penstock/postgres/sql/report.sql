@@ -74,6 +74,13 @@ JOIN lane AS l ON l.id = b.lane_id
 WHERE b.state IN ('ended', 'decided') AND (b.output_file_id IS NOT NULL OR b.error_file_id IS NOT NULL)
 GROUP BY l.account;
 
+-- name: uncollected_ages
+SELECT l.account, extract(epoch FROM clock_timestamp() - min(b.ended_at))::double precision AS age_seconds
+FROM batch AS b
+JOIN lane AS l ON l.id = b.lane_id
+WHERE b.state = 'ended' AND b.verdict_code IS NULL AND b.abandoned_at IS NULL AND b.provider_batch_id IS NOT NULL
+GROUP BY l.account;
+
 -- name: database_bytes
 SELECT pg_database_size(current_database());
 
