@@ -3,17 +3,19 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.core.errors import ProviderUnavailable
+from penstock.core.decision import Kind
+from penstock.core.errors import ProviderError, ProviderUnavailable
 from penstock.core.identity import wire_id
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.collector_store import CollectorStore
 from penstock.stages import downloader as module
-from penstock.stages.downloader import Downloader
+from penstock.stages.downloader import Downloader, Spooled
 from tests.support.account import Account, opened_account
 from tests.support.downloads import downloader_of, long_lease, spooled
 from tests.support.simulator import chat_lines, create_batch, reach
@@ -109,9 +111,12 @@ async def test_a_file_that_can_be_downloaded_is_not_refused_because_nobody_tells
     batch = await ended(account)
     await account.simulator.faults([{"operation": "files.retrieve", "http": {"status": status}}])
     size = len(await downloads(account, batch))
-    async with downloader.spooled(batch, long_lease()) as found:
-        assert downloader.spool.downloads.taken == size, "its room is reserved by the announced length"
-    assert (found.lines.missing, found.lost) == (0, False), "it was not downloaded"
+    found: Spooled | None = None
+    with suppress(ProviderError):
+        async with downloader.spooled(batch, long_lease()) as found:
+            assert downloader.spool.downloads.taken == size, "its room is reserved by the announced length"
+    assert found is not None, "it was not downloaded"
+    assert (found.lines.missing, found.lost) == (0, False)
 
 
 @pytest.mark.outcome("file-size-wrong")
@@ -166,3 +171,17 @@ async def test_a_body_whose_last_line_is_cut_has_to_agree_minutes_apart(
         suspicion.since -= module.PROVEN_SECONDS * 2
     with pytest.raises(ProviderUnavailable):
         await spooled(downloader, batch)
+
+
+@pytest.mark.defence("nameless_lines")
+@pytest.mark.outcome("line-nameless")
+async def test_what_is_missing_beside_lines_that_name_nobody_is_unreadable(
+    account: Account, downloader: Downloader
+) -> None:
+    """Off: it goes again as if it had not been executed, without end."""
+    downloader.file_gone_seconds = 0.0
+    batch = await ended(account, {"batch": {"lines": [{"count": 1, "written": {"custom_id": None}}]}})
+    with pytest.raises(ProviderUnavailable, match="cannot be read"):
+        await spooled(downloader, batch)
+    found = (await spooled(downloader, batch)).judged()
+    assert sorted(found) == [Kind.SUCCESS, Kind.UNREADABLE], "it is paid for without end"

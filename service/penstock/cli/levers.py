@@ -225,6 +225,8 @@ def cancel(
         print_json({"batches": found, "cancelled": refusal is None})
     elif refusal is None:
         typer.echo(f"cancelled {found[0].id} with {found[0].requests:,} requests, in state {found[0].state}")
+        if found[0].state is BatchState.SUBMITTED:
+            typer.echo("penstock status shows what happens to it at the provider, and when it ends at the latest")
     if refusal is not None:
         typer.echo(f"penstock: {refusal}", err=True)
         raise typer.Exit(1)

@@ -18,7 +18,6 @@ def test_limits_in_force() -> None:
     assert limits_of(unset, EMBEDDINGS, 1, 20.0, probe=False).tokens == 1
 
 
-@pytest.mark.defence("probe_sample")
 @pytest.mark.parametrize(
     ("batch", "probing"),
     [

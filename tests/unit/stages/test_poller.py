@@ -232,7 +232,6 @@ async def test_a_batch_that_has_results_and_tells_no_usage_has_no_known_cost(
 LONG_AGO = -1e9
 
 
-@pytest.mark.defence("stale_list")
 async def test_a_batch_that_does_not_move_in_the_list_is_retrieved_by_itself_now_and_then() -> None:
     """Off: a list that is stale for good has everything stand still."""
     poller, store, client = poller_of(watched("one"), watched("other"))
@@ -267,7 +266,6 @@ async def test_a_stale_list_is_told_once_and_makes_no_more_than_some_calls_in_a_
     assert not poller.list_stale, "the list moves again"
 
 
-@pytest.mark.defence("lost_batches")
 @pytest.mark.outcome("retrieve-never")
 @pytest.mark.parametrize("answers", [True, False])
 async def test_a_batch_whose_retrieve_fails_in_any_way_for_long_enough_is_closed(*, answers: bool) -> None:
@@ -306,7 +304,6 @@ async def test_a_batch_that_an_operator_cancels_and_nobody_finds_ends_within_a_b
     assert store.abandoned == [(cancelled.id, gone)]
 
 
-@pytest.mark.defence("given_up_bound")
 @pytest.mark.parametrize("name", ["good-1", "failing-1", "missing-1"])
 async def test_a_batch_that_was_given_up_and_never_ends_is_watched_for_so_long(name: str) -> None:
     """Off: it keeps its tokens for ever."""
