@@ -13,7 +13,7 @@ from batchsim.batch_params import BatchParams, parse_batch_params
 from batchsim.chance import share
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError
-from batchsim.faults import Faults, list_horizon, listed_status
+from batchsim.faults import Faults, copies_made, list_horizon, list_limit, listed_status
 from batchsim.lifecycle import Lifecycle
 from batchsim.query import integer_parameter
 from batchsim.rate import HOUR_SECONDS, take
@@ -44,10 +44,14 @@ class BatchRoutes:
         rate = take("batch creation", "batches", self.settings.limits.creates_per_hour, used, HOUR_SECONDS)
         is_known = self.store.file(params.input_file_id) is not None
         model = await to_thread(first_model, self.store.folder.file(params.input_file_id)) if is_known else None
-        outcome = await self.faults.for_batch(params.endpoint, model or "", params.metadata or {})
+        outcomes = [
+            await self.faults.for_batch(params.endpoint, model or "", params.metadata or {})
+            for _ in range(copies_made(request))
+        ]
         await before_effect(request)
-        batch = await self.store.add_batch(partial(self.new_batch, params, model, outcome))
-        self.lifecycle.start(batch)
+        for outcome in outcomes:
+            batch = await self.store.add_batch(partial(self.new_batch, params, model, outcome))
+            self.lifecycle.start(batch)
         return JSONResponse(batch_object(batch, time.time()), headers=rate)
 
     def new_batch(self, params: BatchParams, model: str | None, outcome: Outcome, batch_id: str) -> BatchRecord:
@@ -73,7 +77,7 @@ class BatchRoutes:
 
     async def list(self, request: Request) -> Response:
         """`GET /v1/batches`."""
-        limit = integer_parameter(request, "limit", LIST_LIMIT_DEFAULT, 1, LIST_LIMIT_MAX)
+        limit = integer_parameter(request, "limit", LIST_LIMIT_DEFAULT, 1, list_limit(request, LIST_LIMIT_MAX))
         after = request.query_params.get("after")
         batches = self.store.batches(limit=limit + 1, after=after, created_before=list_horizon(request))
         page, now = batches[:limit], time.time()

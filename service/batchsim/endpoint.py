@@ -1,9 +1,10 @@
 """An operation of the API: its handler, with whatever the fault rules do to the call."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -50,10 +51,22 @@ class Endpoint:
             body = status_error_body(fault.status, fault.code, fault.message, fault.param)
             response = JSONResponse(body, fault.status, fault.headers)
         assert response is not None, "a call without effect has a status or is dropped"
+        if fault.without:
+            response = without(response, fault.without)
         response.headers.update(fault.headers)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             await drain(request)
         await response(scope, receive, BrokenSend(request, send, fault))
+
+
+def without(response: Response, fields: Sequence[str]) -> Response:
+    """The same answer, some fields left out if it is a JSON object."""
+    if not isinstance(response, JSONResponse):
+        return response
+    shown: object = msgspec.json.decode(bytes(response.body))
+    if not isinstance(shown, dict):
+        return response
+    return JSONResponse({name: value for name, value in shown.items() if name not in fields}, response.status_code)
 
 
 async def before_effect(request: Request) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 
 from batchsim.records import EndEvent
-from batchsim.rulebook import Rulebook, read_scenario
+from batchsim.rulebook import Call, Rulebook, read_scenario
 from batchsim.rules import CountedRule, HttpFault, Outcome, Rule, WebhookFault
 from batchsim.store import Store
 
@@ -52,7 +52,10 @@ class Faults:
 
     async def for_call(self, operation: str, request: Request) -> HttpFault | None:
         """What goes wrong with an HTTP call, if anything."""
-        fault = self.rulebook.http_fault(operation, request.url.path, request.query_params, api_key(request))
+        length = request.headers.get("content-length", "")
+        body_bytes = int(length) if length.isdecimal() else 0
+        call = Call(operation, request.url.path, request.query_params, api_key(request), body_bytes)
+        fault = self.rulebook.http_fault(call)
         if self.rulebook.has_counted:
             await self.save()
         return fault
@@ -83,6 +86,18 @@ def list_horizon(request: Request) -> float:
     """The Unix time up to which a list shows objects: endless, or in the past when a fault makes the list stale."""
     fault: HttpFault = request.state.fault
     return time.time() - fault.hide_newer_than_seconds if fault.hide_newer_than_seconds else inf
+
+
+def list_limit(request: Request, usual: int) -> int:
+    """The largest `limit` that a list takes: the usual one, unless a fault lowers it."""
+    fault: HttpFault = request.state.fault
+    return usual if fault.limit_max is None else min(usual, fault.limit_max)
+
+
+def copies_made(request: Request) -> int:
+    """How many batches a create makes."""
+    fault: HttpFault = request.state.fault
+    return fault.copies
 
 
 def bytes_kept(request: Request, size: int) -> int:

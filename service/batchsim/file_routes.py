@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError, missing_parameter, outside_range, unsupported_value
-from batchsim.faults import bytes_kept, bytes_off, list_horizon
+from batchsim.faults import bytes_kept, bytes_off, list_horizon, list_limit
 from batchsim.query import integer_parameter
 from batchsim.rate import MINUTE_SECONDS, take
 from batchsim.records import FileRecord, file_object
@@ -64,7 +64,8 @@ class FileRoutes:
 
     async def list(self, request: Request) -> Response:
         """`GET /v1/files`."""
-        limit = integer_parameter(request, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX)
+        largest = list_limit(request, LIST_LIMIT_MAX)
+        limit = integer_parameter(request, "limit", largest, 1, largest)
         order = request.query_params.get("order", "desc")
         if order not in {"asc", "desc"}:
             raise unsupported_value("order", order, ["asc", "desc"])

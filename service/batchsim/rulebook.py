@@ -4,12 +4,22 @@ import tomllib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from batchsim.chance import share
 from batchsim.rules import CountedRule, HttpFault, Outcome, Rule, WebhookFault
+
+
+class Call(NamedTuple):
+    """What a rule may ask of an HTTP call; `body_bytes` is its Content-Length, 0 without one."""
+
+    operation: str
+    path: str
+    query: Mapping[str, str] = {}
+    key: str = ""
+    body_bytes: int = 0
 
 
 class Rulebook:
@@ -27,16 +37,17 @@ class Rulebook:
         """Put other rules in force; counting starts anew."""
         self.rules = [CountedRule(rule) for rule in rules]
 
-    def http_fault(self, operation: str, path: str, query: Mapping[str, str], key: str = "") -> HttpFault | None:
+    def http_fault(self, call: Call) -> HttpFault | None:
         """What goes wrong with a call, if anything."""
 
         def matches(rule: Rule) -> bool:
             return (
                 rule.http is not None
-                and fnmatchcase(operation, rule.operation)
-                and fnmatchcase(path, rule.when.path)
-                and fnmatchcase(key, rule.when.key)
-                and all_match(rule.when.query, query)
+                and fnmatchcase(call.operation, rule.operation)
+                and fnmatchcase(call.path, rule.when.path)
+                and fnmatchcase(call.key, rule.when.key)
+                and all_match(rule.when.query, call.query)
+                and call.body_bytes >= rule.when.body_bytes_min
             )
 
         rule = self.fire(matches)

@@ -13,13 +13,14 @@ import msgspec
 class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a call or a batch must look like. Values are shell patterns; all that are given must match.
 
-    `path`, `query` and `key` (the API key that was sent) speak of HTTP calls, the rest of batches. A query or metadata
-    pattern matches only where its key is present.
+    `path`, `query`, `key` (the API key that was sent) and `body_bytes_min` (the request's Content-Length is at least
+    so much) speak of HTTP calls, the rest of batches. A query or metadata pattern matches only where its key is there.
     """
 
     path: str = "*"
     key: str = "*"
     query: dict[str, str] = {}
+    body_bytes_min: int = 0
     endpoint: str = "*"
     model: str = "*"
     metadata: dict[str, str] = {}
@@ -32,7 +33,9 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     dropped at once. The answer comes `answer_delay_seconds` after the effect: it is the real one, or an error with
     `status`, or none (`drop`). `cut_after_bytes` breaks the connection inside the answer's body; `truncate_to_bytes`
     ends the body early, as if it were whole; `corrupt_at_byte` inverts that byte of it, counted from 0.
-    `hide_newer_than_seconds` makes a list stale. Of an upload only the first `keep_bytes` are stored.
+    `hide_newer_than_seconds` makes a list stale, and a list takes no `limit` above `limit_max`. Of an upload only the
+    first `keep_bytes` are stored. A create makes so many `copies` of its batch, as behind a proxy that sends it again,
+    and answers with the last one. `without` leaves fields out of a JSON answer.
     `listed_status` is the status that a list of batches shows of each, without files, while retrieve tells the truth.
     `bytes_off` is added to the size that a file is said to have. `missing_status` replaces an answer of 404, as some
     proxies do.
@@ -53,11 +56,16 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     corrupt_at_byte: int | None = None
     hide_newer_than_seconds: float = 0.0
     keep_bytes: int | None = None
+    limit_max: int | None = None
+    copies: int = 1
+    without: tuple[str, ...] = ()
     listed_status: str | None = None
     bytes_off: int = 0
     missing_status: int | None = None
 
     def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError("a create makes at least one copy of its batch")
         if self.drop and self.status is not None:
             raise ValueError("an HTTP fault either drops the answer or has a status")
         if self.effect == "late" and self.status is not None:

@@ -14,8 +14,11 @@ from penstock.core.lane import OTHER, LaneKey, Lanes
 from penstock.core.ledger import disagreement
 from penstock.core.request import RequestLimits
 from penstock.http.webhook import PATH, Receiver, webhook_application
+from penstock.kafka.layout import wanted_topics
 from penstock.kafka.ledger import read_every_slot
 from penstock.kafka.request_consumer import RequestConsumer
+from penstock.kafka.right import RightsMissing
+from penstock.kafka.rights import missing_on_topics
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.account_store import AccountStore
 from penstock.postgres.batch_row import ChunkReader
@@ -44,6 +47,7 @@ from penstock.stages.janitor import Janitor
 from penstock.stages.lease import LeaseKeeper
 from penstock.stages.poller import Poller
 from penstock.stages.publisher import Publisher
+from penstock.stages.refusals import Refusals
 from penstock.stages.sealer import Sealer
 from penstock.stages.slot import SlotTools
 from penstock.stages.stage import Stage
@@ -83,6 +87,9 @@ async def bind(settings: Settings, lanes: Lanes, database: Database) -> Bound:
     wanted = {*kafka.request_topics, *written, kafka.ledger_topic}
     async with TopicClient(kafka, "penstock") as topics:
         cluster = await topics.describe(wanted)
+        if cluster.denied:
+            described = wanted_topics(kafka, lanes, settings.publisher.slots)
+            raise RightsMissing(missing_on_topics(described, cluster))
         if missing := sorted(wanted - cluster.topics.keys()):
             raise ConfigurationError(f"topics are missing: {', '.join(missing)}; penstock check --create-topics")
         configs = {topic: await topics.configs(topic) for topic in wanted}
@@ -153,6 +160,7 @@ class Composition:
             accounts={name: each.provider for name, each in self.accounts.items()},
             database_bytes_max=self.settings.postgres.size_bytes_max,
             look_up_seconds=self.settings.submitter.look_up_seconds,
+            validating_seconds_max=self.settings.submitter.validating_seconds_max,
             lane_label=self.lane_label,
             data_lost=self.data_lost,
         )
@@ -249,7 +257,13 @@ class Composition:
     def submitter_store(self) -> SubmitterStore:
         """What the granter and the submitters read and write."""
         settings = self.settings
-        return SubmitterStore(self.database, self.replica, settings.lease.seconds, settings.publisher.slots)
+        return SubmitterStore(
+            self.database,
+            self.replica,
+            settings.lease.seconds,
+            settings.publisher.slots,
+            settings.submitter.validating_seconds_max,
+        )
 
     def submitter(self, account: str) -> Submitter:
         """Batches to an account."""
@@ -266,6 +280,8 @@ class Composition:
             self.spool,
             deployment=self.settings.deployment,
             lane_label=self.lane_label,
+            accounts=AccountStore(self.database),
+            refusals=Refusals(CollectorStore(self.database, self.settings.publisher.slots), self.lanes),
         )
 
     def poller(self, account: str) -> Poller:

@@ -45,7 +45,7 @@ class KafkaSettings(Section):
     result_topic: str = Field("penstock.results", description="Where results go unless a lane or a header says else.")
     dead_letter_topic: str = Field("penstock.dead-letters", description="Where rejected messages go.")
     ledger_topic: str = Field("penstock.ledger", description="The publisher's compacted ledger; a partition per slot.")
-    group: str = Field("", description="Consumer group; the deployment's id by default.")
+    group: str = Field("", description="Consumer group; `penstock-` and the deployment's id by default.")
     session_seconds: float = Field(
         30.0, ge=6, le=300, description="A replica that sends no heartbeat for so long loses its partitions."
     )
@@ -202,6 +202,12 @@ class SubmitterSettings(Section):
     look_up_seconds: float = Field(20.0, gt=0, description="A create in doubt is looked up this often.")
     settle_seconds: float = Field(
         120.0, ge=0, description="Beyond the call's time-out: how long a lost create may take to become visible."
+    )
+    validating_seconds_max: float = Field(
+        900.0,
+        gt=0,
+        le=86_400,
+        description="A batch that the provider validates for longer holds up no other of its model, and is reported.",
     )
 
 

@@ -186,7 +186,7 @@ SCENARIOS = {
         dead=0,
         faults=[
             http("files.create", 12, status=503),
-            http("batches.create", 4, status=400),
+            http("batches.create", 4, status=400, message="Cannot find file."),
             http("batches.create", 6, effect="late", late_seconds=3.0),
         ],
         settings={"submitter_settle_seconds": 2, "provider_timeout_seconds": 2},
@@ -195,8 +195,8 @@ SCENARIOS = {
     ),
     "unwilling": Scenario(
         dead=0,
-        faults=[http("batches.create", 6, status=400)],
-        nudges=[NOTHING_WAITS, "UPDATE batch SET refusals = 7 WHERE state = 'sealed' AND refusals BETWEEN 1 AND 6"],
+        faults=[http("batches.create", 6, status=404, code="model_not_found")],
+        nudges=[NOTHING_WAITS],
         alone=True,
     ),
     "late": Scenario(lanes=("patient",), dead=0, headers=[("penstock-deadline-seconds", b"0.5")]),

@@ -112,6 +112,7 @@ class Judge:
         """The message that a result id names."""
         source, _, rest = (result_id or "").rpartition("/")
         source, _, partition = source.rpartition("/")
+        partition = partition.partition("~")[0]  # a later incarnation: its offsets are those of the log as it is
         if not partition.isdigit() or not rest.isdigit():
             return None
         shelf = self.shelves.get((source, int(partition)))
@@ -165,7 +166,8 @@ class Judge:
         """A dead letter is its message's own bytes, and says where that stood."""
         result_id = output.header(RESULT_ID) or ""
         origin = [output.header(name) for name in ORIGIN]
-        if origin != result_id.rsplit("/", 2)[1:]:
+        _, partition, offset = result_id.rsplit("/", 2)
+        if origin != [partition.partition("~")[0], offset]:
             self.report.violate(Kind.DEAD_LETTER_CHANGED, f"{what}: another origin")
         truncated = output.header(TRUNCATED_SHA256)
         if output.header(CODE) != REWRITTEN:

@@ -21,7 +21,18 @@ from tests.defences.switches import DEFENCES
 ROOT = Path(__file__).parents[2]
 SWEEP_SECONDS = 3600.0
 # Each F that is printed is a defence that was missed. What a broken run leaves behind fails no other test.
-PYTEST = ("-m", "pytest", "tests/integration", "-n2", "--dist=worksteal", "--tb=no", "-rN", "--quiet", "-Wdefault")
+PYTEST = (
+    "-m",
+    "pytest",
+    "tests/unit",
+    "tests/integration",
+    "-n2",
+    "--dist=worksteal",
+    "--tb=no",
+    "-rN",
+    "--quiet",
+    "-Wdefault",
+)
 
 
 class Seen(NamedTuple):

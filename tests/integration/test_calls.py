@@ -11,8 +11,8 @@ from openai import ConflictError
 
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.postgres import EmbeddedPostgres
-from penstock.stages.submitter import REFUSALS_MAX
 from tests.support.bridge import WAIT_SECONDS, Bridge, open_bridge
+from tests.support.command import penstock
 from tests.support.conversation import Conversation, chats
 from tests.support.request import chat
 
@@ -39,11 +39,14 @@ OVERDUE: dict[str, Any] = {"show": {"*": {"expires_at": 1}}}
 
 @pytest.fixture(scope="module")
 async def talk(
-    kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    kafka: EmbeddedKafka,
+    postgres: EmbeddedPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
+    defences_off: tuple[str, ...],
 ) -> AsyncIterator[Conversation]:
     folder = tmp_path_factory.mktemp("calls")
     async with (
-        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES) as bridge,
+        open_bridge(kafka, postgres, folder, partitions=1, lanes=LANES, defences_off=defences_off) as bridge,
         bridge.service(**SETTINGS) as service,
     ):
         yield Conversation(bridge, service)
@@ -103,19 +106,115 @@ async def test_a_create_in_doubt_is_looked_up_for_longer_than_lists_are_stale(ta
     await talk.check()
 
 
-@pytest.mark.outcome("cannot-find-file-400", "create-refused")
-async def test_a_create_that_finds_no_file_is_made_again_then_with_another_file_and_is_answered_in_the_end(
+@pytest.mark.outcome("cannot-find-file-400")
+async def test_a_create_that_finds_no_file_is_made_again_then_with_another_file_and_never_answered(
     talk: Conversation,
 ) -> None:
-    await talk.bridge.simulator.faults([http("batches.create", 2, **MISSING_FILE)])
+    await talk.bridge.simulator.faults([http("batches.create", 10, **MISSING_FILE)])
     before = await talk.service.metric("penstock_provider_calls_total", operation="files.create")
     await ask_all(talk, ["unfound"])
-    assert await talk.service.metric("penstock_provider_calls_total", operation="files.create") == before + 2
-    assert await talk.creates("unfound") == 3
-    await talk.bridge.simulator.faults([http("batches.create", **MISSING_FILE)])
-    answers = await talk.ask(chats("never-found", 3), hurry=True)
-    assert {each.json["error"]["message"] for each in answers} == {MISSING_FILE["message"]}
-    assert await talk.creates("never-found") == REFUSALS_MAX
+    assert await talk.service.metric("penstock_provider_calls_total", operation="files.create") == before + 10
+    assert await talk.creates("unfound") == 11
+    await talk.check()
+
+
+@pytest.mark.outcome("create-refused", "create-refused-model", "create-refused-line", "create-refused-size")
+async def test_a_refused_create_is_answered_for_what_it_says_of_model_line_or_size_alone(talk: Conversation) -> None:
+    rules = [
+        http("batches.create", 1, status=404, code="model_not_found", message="No such model."),
+        http("batches.create", 1, status=400, code="invalid_json_line", message="Bad JSON on line 2."),
+        http("batches.create", 1, status=413, message="The file is too large."),
+        http("batches.create", 1, status=422, code="odd", message="Something odd."),
+    ]
+    codes = {}
+    for model, rule in zip(("no-model", "bad-line", "too-large", "nobody-knows"), rules, strict=True):
+        await talk.bridge.simulator.faults([rule])
+        if model == "nobody-knows":
+            break
+        answers = await talk.ask(chats(model, 4), hurry=True)
+        codes[model] = [(each.json["error"] or {}).get("code") for each in answers]
+    assert codes["no-model"] == ["model_not_found"] * 4
+    assert sorted(codes["bad-line"], key=str) == [None, None, None, "invalid_json_line"]
+    assert codes["too-large"] == [None] * 4, "two halves are taken"
+    asked = asyncio.create_task(talk.ask(chats("nobody-knows", 2), hurry=True))
+    halted = await talk.service.logged("lane.halted")
+    assert (halted["code"], halted["detail"]) == ("odd", "Something odd.")
+    assert not asked.done(), "what nobody foresaw is nobody's answer"
+    await talk.bridge.sql("UPDATE lane SET halted_reason = NULL")
+    await asked
+    await talk.check()
+
+
+@pytest.mark.defence("account_refusals")
+@pytest.mark.outcome("account-refused")
+async def test_a_refusal_of_the_account_answers_nothing_and_ends_by_itself(talk: Conversation) -> None:
+    """Off: every request of the window is answered with it."""
+    limit: dict[str, Any] = {
+        "status": 400,
+        "code": "billing_hard_limit_reached",
+        "message": "Billing hard limit has been reached.",
+    }
+    await talk.bridge.simulator.faults([http("batches.create", **limit)])
+    asked = asyncio.create_task(talk.ask(chats("billed", 3)))
+    denied = await talk.service.logged("account.denied")
+    assert limit["message"] in denied["error"]
+    assert "budget" in denied["fix"]
+    (halt,) = await talk.bridge.sql("SELECT * FROM account_halt")
+    assert (halt["operation"], halt["code"], halt["detail"]) == ("batches.create", limit["code"], limit["message"])
+    for _ in range(3):
+        tried = (await talk.bridge.sql("UPDATE account_halt SET next_at = clock_timestamp() RETURNING tries"))[0][0]
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await talk.bridge.sql("SELECT tries FROM account_halt"))[0]["tries"] == tried:
+                await asyncio.sleep(0.05)
+    assert not asked.done()
+    await talk.bridge.simulator.faults([])
+    await talk.bridge.sql("UPDATE account_halt SET next_at = clock_timestamp()")
+    assert {each.json["error"] for each in await asked} == {None}
+    await talk.service.logged("account.allowed")
+    assert not await talk.bridge.sql("SELECT * FROM account_halt")
+    assert await talk.service.metric("penstock_account_halted") == 0
+    await talk.check()
+
+
+@pytest.mark.outcome("redirected")
+async def test_a_redirect_halts_the_account_and_names_the_other_host(talk: Conversation) -> None:
+    moved = http("batches.create", 1, status=307, headers={"location": "https://elsewhere.example/v1/batches?key=x"})
+    await talk.bridge.simulator.faults([moved])
+    asked = asyncio.create_task(talk.ask(chats("moved", 2), hurry=True))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not [each for each in talk.service.logs("account.denied") if "elsewhere.example" in each["error"]]:
+            await asyncio.sleep(0.05)
+    await asked
+    assert await talk.creates("moved") == 2
+    await talk.check()
+
+
+@pytest.mark.outcome("create-cancelled-in-doubt")
+async def test_a_cancel_ends_a_create_in_doubt_that_cannot_be_looked_up(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults([http("batches.create", 1, drop=True), http("batches.list", status=500)])
+    asked = asyncio.create_task(talk.ask(chats("doubtful", 3), hurry=True))
+    await talk.service.logged("create.unresolved")
+    (batch_row,) = await talk.batches("doubtful")
+    done = await penstock(talk.bridge.environment(**SETTINGS), "cancel", batch_row["id"], "--yes")
+    assert done.code == 0
+    assert {each.json["error"]["code"] for each in await asked} == {"batch_cancelled"}
+    await talk.bridge.simulator.faults([])
+    await talk.check()
+
+
+@pytest.mark.defence("made_by_file")
+@pytest.mark.outcome("metadata-dropped", "list-without-has-more")
+async def test_a_create_in_doubt_is_found_by_its_file_where_metadata_is_dropped(talk: Conversation) -> None:
+    """The list does not say whether there is more, and takes few at a time. Off: metadata alone tells; paid twice."""
+    rules = [
+        http("batches.create", 1, drop=True, effect="done"),
+        http("batches.list", limit_max=20, without=["has_more"]),
+        {"when": {"model": "unmarked"}, "batch": {"show": {"*": {"metadata": None}}}},
+    ]
+    await talk.bridge.simulator.faults(rules)
+    before = made(talk)
+    await talk.ask(chats("unmarked", 3), hurry=True)
+    assert made(talk) == before + 1
     await talk.check()
 
 
@@ -134,6 +233,20 @@ async def test_odd_ends_are_collected_like_others(talk: Conversation) -> None:
     assert (await talk.bridge.simulator.fired())[2] >= 1
     assert [await talk.creates(model) for model in models] == [1, 1, 2]
     await talk.check(paid_twice=1)
+
+
+@pytest.mark.defence("plain_statuses")
+@pytest.mark.outcome("status-spelling")
+async def test_statuses_and_times_in_another_spelling_end_their_batches(talk: Conversation) -> None:
+    spelled = {"upper": "COMPLETED", "title": "Completed", "ended": "ended"}
+    shown = [
+        batch(model, show={"*": {"created_at": "2026-01-02T03:04:05Z"}, "completed": {"status": status}})
+        for model, status in spelled.items()
+    ]
+    await talk.bridge.simulator.faults(shown)
+    await ask_all(talk, list(spelled))
+    assert [await talk.creates(model) for model in spelled] == [1, 1, 1]
+    await talk.check()
 
 
 @pytest.mark.outcome("stuck-validating", "stuck-in-progress", "stuck-finalizing", "forgotten")

@@ -86,7 +86,7 @@ async def test_only_what_this_deployment_made_is_cancelled_or_deleted(account: A
     name = f"{batch_id.hex}-{'0' * 64}.jsonl"
     our_file = await upload(account, f"penstock-{DEPLOYMENT}-{name}")
     other_file = await upload(account, f"penstock-other-{name}")
-    await stage.settle_duplicates(lease, ACCOUNT)
+    await stage.settle_spares(lease, ACCOUNT)
     await stage.remove_orphans(lease, ACCOUNT)
     assert await account.status(ours) in ("cancelling", "cancelled")
     assert await account.status(provider_batch_id) == "in_progress"
@@ -102,7 +102,7 @@ async def test_a_batch_whose_create_is_in_doubt_is_not_cancelled(account: Accoun
     stage, lease = await janitor(account)
     batch_id, _ = await account.announce()
     provider_batch_id = await in_progress(account, batch_id)
-    await stage.settle_duplicates(lease, ACCOUNT)
+    await stage.settle_spares(lease, ACCOUNT)
     assert await account.status(provider_batch_id) == "in_progress", "a batch that will be adopted was cancelled"
 
 
@@ -123,7 +123,7 @@ async def test_a_batch_that_was_created_while_the_janitor_looked_is_not_cancelle
         return [each for each in listed if each.id == provider_batch_id]
 
     monkeypatch.setattr(account.client, "back_to", slow)
-    await stage.settle_duplicates(lease, ACCOUNT)
+    await stage.settle_spares(lease, ACCOUNT)
     assert await account.status(provider_batch_id) == "in_progress", "the batch that its row names was cancelled"
 
 

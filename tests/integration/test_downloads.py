@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from penstock.core.identity import wire_id
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.collector_store import CollectorStore
 from penstock.stages import downloader as module
-from penstock.stages.downloader import Downloader, Spooled
+from penstock.stages.downloader import Downloader
 from tests.support.account import Account, opened_account
 from tests.support.downloads import downloader_of, long_lease, spooled
 from tests.support.simulator import chat_lines, create_batch, reach
@@ -111,12 +110,14 @@ async def test_a_file_that_can_be_downloaded_is_not_refused_because_nobody_tells
     batch = await ended(account)
     await account.simulator.faults([{"operation": "files.retrieve", "http": {"status": status}}])
     size = len(await downloads(account, batch))
-    found: Spooled | None = None
-    with suppress(ProviderError):
+    refused: ProviderError | None = None
+    try:
         async with downloader.spooled(batch, long_lease()) as found:
             assert downloader.spool.downloads.taken == size, "its room is reserved by the announced length"
-    assert found is not None, "it was not downloaded"
-    assert (found.lines.missing, found.lost) == (0, False)
+    except ProviderError as error:
+        refused = error
+    assert refused is None, "it was not downloaded"
+    assert (found.lines.missing, found.lost) == (0, False), "it was not downloaded"
 
 
 @pytest.mark.outcome("file-size-wrong")

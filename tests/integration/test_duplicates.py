@@ -58,3 +58,39 @@ async def test_a_create_that_was_refused_and_made_all_the_same_is_counted(bridge
     paid = await payments(bridge)
     assert (paid.published, dict(paid.extra), paid.unexplained) == (5, {IN_DOUBT: 5}, [])
     await bridge.check(extra_executions_allowed=5)
+
+
+@pytest.mark.parametrize("metadata", [True, False], ids=["by-metadata", "by-file"])
+@pytest.mark.defence("twins")
+@pytest.mark.outcome("create-doubled")
+async def test_a_create_that_was_doubled_on_its_way_is_counted(bridge: Bridge, *, metadata: bool) -> None:
+    """Off: a batch that nobody knows executes everything a second time, and nobody hears of it."""
+    rules: list[dict[str, Any]] = [{"operation": "batches.create", "times": 1, "http": {"copies": 2}}]
+    if not metadata:
+        rules.append({"batch": {"show": {"*": {"metadata": None}}}})
+    await bridge.simulator.faults(rules)
+    async with bridge.service(stages=ALL_BUT_JANITOR):
+        await bridge.produce(chats(5), partition=0)
+        await bridge.results(5)
+    found = []
+    for _ in range(2):
+        async with bridge.service(stages="janitor") as janitor:
+            found.append(await counted(janitor))
+    assert found == [5, 0], "the twin was not counted, or not once"
+    await bridge.check(extra_executions_allowed=5)
+
+
+@pytest.mark.outcome("create-doubled")
+async def test_a_twin_that_still_runs_is_cancelled(bridge: Bridge) -> None:
+    slow = {"batch": {"seconds": {"in_progress": 600}}}
+    await bridge.simulator.faults([{"operation": "batches.create", "times": 1, "http": {"copies": 2}}, slow])
+
+    async def seen(statuses: dict[str, int]) -> bool:
+        found: dict[str, int] = (await bridge.simulator.control_state())["batches"]
+        return found == statuses
+
+    async with bridge.service(stages=ALL_BUT_JANITOR) as service:
+        await bridge.produce(chats(5), partition=0)
+        await service.reached("penstock_batches_submitted_total", 1)
+        async with bridge.service(stages="janitor"):
+            await until(lambda: seen({"in_progress": 1, "cancelled": 1}))

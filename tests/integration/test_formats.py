@@ -60,7 +60,7 @@ async def test_a_decision_of_another_format_waits_and_its_slot_goes_on(bridge: B
         await bridge.produce([chat(f"later-{n}") for n in range(5)], partition=0)
         assert await first.exited() == -9
     ((stored,),) = await bridge.sql("SELECT body FROM decision")
-    await bridge.sql("UPDATE decision SET body = $1", in_format(stored, 2))
+    await bridge.sql("UPDATE decision SET body = $1", in_format(stored, 9))
     async with bridge.service(publisher_slots=1) as second:
         await bridge.produce([chat(f"now-{n}") for n in range(5)], partition=0)
         results = await bridge.results(5)
@@ -69,7 +69,7 @@ async def test_a_decision_of_another_format_waits_and_its_slot_goes_on(bridge: B
         await second.reached("penstock_formats_unknown_total", 1, kind="decision")
         assert not failures(second)
         assert len(await bridge.sql("SELECT id FROM decision")) == 2
-    await bridge.sql("UPDATE decision SET body = $1 WHERE body = $2", stored, in_format(stored, 2))
+    await bridge.sql("UPDATE decision SET body = $1 WHERE body = $2", stored, in_format(stored, 9))
     async with bridge.service(stages=REST, publisher_slots=1):
         await settled(bridge, 10)
 
@@ -94,7 +94,9 @@ async def test_a_ledger_record_of_another_format_halts_its_slot_until_it_is_unde
         await producer.send_and_wait(bridge.ledger, value, key=key, partition=0)
         async with bridge.service(publisher_slots=1) as first:
             await bridge.produce([chat(f"request-{n}") for n in range(5)])
-            assert "ledger" in (await first.logged("slot.halted"))["reason"]
+            halted = await first.logged("slot.halted")
+            assert "ledger" in halted["reason"]
+            assert "upgrade" in halted["fix"]
             await first.reached("penstock_formats_unknown_total", 1, kind="ledger")
             await first.reached("penstock_slots_halted", 1)
             assert not failures(first)

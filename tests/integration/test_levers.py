@@ -118,6 +118,12 @@ async def test_what_is_sealed_when_its_account_is_paused_is_not_sent_and_gives_i
     await talk.check()
 
 
+async def test_an_account_that_there_is_not_is_not_paused(talk: Conversation) -> None:
+    refused = await pull(talk, "pause", "account", "defualt")
+    assert refused.code != 0
+    assert "there are: default" in refused.err
+
+
 async def test_a_paused_topic_is_kept_by_kafka(talk: Conversation) -> None:
     topic = talk.bridge.requests
     assert (await pull(talk, "pause", "topic", "nowhere")).code == 2
@@ -176,18 +182,28 @@ async def test_status_says_what_happens_to_a_cancelled_batch_that_nobody_can_ask
     await talk.check()
 
 
-async def test_a_batch_that_was_not_sent_is_answered_at_once(talk: Conversation) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["answered", "again"])
+async def test_a_batch_that_was_not_sent_is_answered_or_goes_again_in_another(
+    talk: Conversation, *, again: bool
+) -> None:
+    model = f"unsent-{again}"
     await talk.bridge.simulator.faults([{"operation": "files.create", "http": {"status": 503}}])
-    lines = chats("unsent", 5)
+    lines = chats(model, 5)
     await talk.bridge.produce(lines)
-    batch = await batch_in(talk, "unsent", "sealed")
-    again = await pull(talk, "cancel", batch["id"], "--again", "--yes")
-    assert again.code == 1
-    assert "was not sent yet" in again.err
-    assert (await pull(talk, "cancel", batch["id"], given=b"n\n")).code == 1
-    assert (await pull(talk, "cancel", batch["id"], given=b"y\n")).code == 0
-    assert codes(await talk.answers(ids(lines))) == {"batch_cancelled": 5}
-    await talk.bridge.simulator.faults([])
-    assert await talk.creates("unsent") == 0
+    batch = await batch_in(talk, model, "sealed")
+    words = ["cancel", batch["id"], *(["--again"] if again else [])]
+    assert (await pull(talk, *words, given=b"n\n")).code == 1
+    assert (await pull(talk, *words, given=b"y\n")).code == 0
+    if again:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await talk.batches(model))[0]["state"] == "sealed":
+                await asyncio.sleep(0.05)
+        await talk.bridge.simulator.faults([])
+        assert codes(await talk.answers(ids(lines), hurry=True)) == {"success": 5}
+        assert len(await talk.batches(model)) == 2
+    else:
+        assert codes(await talk.answers(ids(lines))) == {"batch_cancelled": 5}
+        await talk.bridge.simulator.faults([])
+        assert await talk.creates(model) == 0
     assert (await pull(talk, "cancel", "ffffffff-", "--yes")).code == 1
     await talk.check()

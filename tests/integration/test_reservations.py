@@ -9,11 +9,17 @@ from penstock.core.lane import LaneKey
 from penstock.core.token import HEADROOM, expected
 from penstock.core.turn import Priority, Turn
 from penstock.postgres.batch_row import BatchRow, load_batch
+from penstock.postgres.census_store import CensusStore
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
 from penstock.postgres.submitter_store import SubmitterStore
 from penstock.stages.lease import Lease
 from tests.support.rows import ACCOUNT, LANE, batch_of, chunk_of, migrated, seal_all, store
+
+STUCK = """
+UPDATE batch SET provider_status = 'validating', provider_open = true, submitted_at = now() - interval '16 minutes'
+WHERE id = $1
+"""
 
 
 def submitter(pool: Database) -> SubmitterStore:
@@ -49,6 +55,14 @@ async def accept(pool: Database, batch_id: uuid.UUID, status: str = "in_progress
     """Let the provider have a batch, in this status."""
     async with pool.pool.acquire() as connection:
         await connection.execute("UPDATE batch SET provider_status = $2 WHERE id = $1", batch_id, status)
+
+
+async def pass_validation(pool: Database, *batch_ids: uuid.UUID) -> None:
+    """Let the provider begin to work on batches."""
+    for batch_id in batch_ids:
+        await accept(pool, batch_id)
+    async with pool.transaction() as connection:
+        await connection.execute("raise_validating_max", list(batch_ids))
 
 
 async def batches(pool: Database) -> list[BatchRow]:
@@ -189,6 +203,33 @@ async def test_while_no_limit_is_known_one_batch_at_a_time_waits_for_the_provide
         await accept(pool, sealed[0])
         assert [await reserve(pool, None), await reserve(pool, None)] == [1, 0]
         assert set(await reserved(pool)) == set(sealed[:2])
+
+
+@pytest.mark.outcome("limit-tokens-unknown")
+async def test_while_no_limit_is_known_each_batch_past_validation_doubles_how_many_are_validated(database: str) -> None:
+    async with migrated(database) as pool:
+        sealed = [await batch_of(pool) for _ in range(8)]
+        assert await reserve(pool, None) == 1
+        await pass_validation(pool, sealed[0])
+        assert await reserve(pool, None) == 2
+        await pass_validation(pool, *sealed[1:3])
+        assert await reserve(pool, None) == 5, "eight at a time, as far as there are batches"
+        await CollectorStore(pool, 4).learn_limit(ACCOUNT, LANE.model, 10**9)
+        assert [row["validating_max"] for row in await pool.fetch("lock_quota", ACCOUNT, LANE.model, 60.0)] == [1]
+
+
+@pytest.mark.defence("validating_late")
+@pytest.mark.outcome("limit-validating")
+async def test_a_batch_that_stays_in_validation_holds_up_no_other_for_ever_and_is_reported(database: str) -> None:
+    """Off: it blocks its model for as long as it is validated."""
+    async with migrated(database) as pool:
+        stuck, other = await batch_of(pool), await batch_of(pool)
+        assert await reserve(pool, None) == 1
+        async with pool.pool.acquire() as connection:
+            await connection.execute(STUCK, stuck)
+        assert await reserve(pool, None) == 1, "the model stands still"
+        assert set(await reserved(pool)) == {stuck, other}
+        assert (await CensusStore(pool).gauges()).validating_late == {ACCOUNT: 1}
 
 
 async def test_a_learned_limit_is_asked_for_again_after_a_day(database: str) -> None:

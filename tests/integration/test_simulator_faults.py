@@ -382,3 +382,32 @@ async def test_a_scenario_file_is_in_force_from_the_start(tmp_path: Path) -> Non
         await simulator.restart()
         assert (await client.batches.list()).data == []
         assert await simulator.fired() == [1]
+
+
+async def test_a_list_can_take_only_small_limits_and_leave_out_whether_there_is_more(
+    client: AsyncOpenAI, simulator: Simulator
+) -> None:
+    capped = {"operation": "*.list", "http": {"limit_max": 50, "without": ["has_more"]}}
+    await simulator.faults([capped])
+    for listed in (client.batches.list, client.files.list):
+        with pytest.raises(APIStatusError, match="limit") as raised:
+            await listed(limit=100)
+        assert raised.value.status_code == 400
+        assert (await listed(limit=50)).has_more is None
+
+
+async def test_a_call_can_be_refused_by_the_size_of_its_body(client: AsyncOpenAI, simulator: Simulator) -> None:
+    too_large = {"operation": "files.create", "when": {"body_bytes_min": 5_000}, "http": {"status": 413}}
+    await simulator.faults([too_large])
+    with pytest.raises(APIStatusError) as raised:
+        await upload(client, chat_lines(100))
+    assert raised.value.status_code == 413
+    assert await upload(client, chat_lines(1))
+
+
+async def test_a_create_can_be_doubled_on_its_way(client: AsyncOpenAI, simulator: Simulator) -> None:
+    await simulator.faults([{"operation": "batches.create", "times": 1, "http": {"copies": 2}}])
+    answered = await create_batch(client, chat_lines(1), metadata={"mark": "doubled"})
+    made = await with_metadata(client, "doubled")
+    assert len(made) == 2
+    assert answered.id in made

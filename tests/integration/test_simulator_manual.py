@@ -49,6 +49,8 @@ async def ordinary_use(client: AsyncOpenAI, stuck: str | None) -> None:
     async for _ in client.batches.list(limit=1):
         pass
     if batch.output_file_id:
+        with suppress(OpenAIError):
+            await client.files.retrieve(batch.output_file_id)
         for _ in range(2):
             await client.files.content(batch.output_file_id)
 

@@ -13,14 +13,11 @@ from tests.support.bridge import Bridge, open_bridge
 from tests.support.conversation import Conversation, chats
 from tests.support.crash import batches, input_files, settled
 from tests.support.crash import chats as some
+from tests.support.request import chat
 
 LANES = "[defaults]\nage_max_seconds = 0.3\nretry_min_seconds = 0.1\n"
 CALLS = "penstock_provider_calls_total"
 UNMATCHED = "penstock_provider_lines_unmatched_total"
-FULL = (
-    "You have exceeded your file storage quota. Organizations are limited to 100 GB of files. "
-    "Please delete old files or attempt with a smaller file size."
-)
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +97,29 @@ async def test_an_upload_that_went_wrong_is_made_again_and_its_batch_is_created_
     await talk.check()
 
 
-@pytest.mark.outcome("upload-too-large", "storage-full", "uploads-per-minute")
-async def test_an_upload_that_is_refused_is_told_and_made_again(talk: Conversation) -> None:
-    rules = [(400, "File is too large.", 2), (400, FULL, 2), (429, "Rate limit reached for file uploads.", 4)]
-    await talk.bridge.simulator.faults(
-        [
-            http("files.create", times, status=status, message=message, headers={"retry-after": "0.2"})
-            for status, message, times in rules
-        ]
-    )
-    await ask_all(talk, ["large", "full", "often"])
-    told = [each["error"] for each in talk.service.logs("batch.postponed")]
-    assert all(any(message[:30] in each for each in told) for status, message, _ in rules if status == 400)
-    assert await talk.bridge.simulator.fired() == [2, 2, 4]
-    assert {batch["refusals"] for model in ("large", "full", "often") for batch in await talk.batches(model)} == {0}
+@pytest.mark.outcome("upload-too-large", "uploads-per-minute")
+async def test_an_upload_over_what_the_server_takes_is_split_until_it_fits(talk: Conversation) -> None:
+    """A request that is too large alone is answered; more uploads than a minute has room for wait."""
+    limit = {"operation": "files.create", "when": {"body_bytes_min": 4_000}, "http": {"status": 413}}
+    busy = http("files.create", 4, status=429, message="Rate limit reached.", headers={"retry-after": "0.2"})
+    await talk.bridge.simulator.faults([limit, busy])
+    large = chat("large-alone", model="large", words=2_000)
+    *answers, alone = await talk.ask([*chats("large", 40), large], hurry=True)
+    assert {each.json["error"] for each in answers} == {None}
+    assert alone.json["error"]["code"] == "413"
+    assert await talk.creates("large") > 1
+    await talk.check()
+
+
+@pytest.mark.outcome("files-limit")
+async def test_a_file_is_found_where_the_list_takes_few_at_a_time(talk: Conversation) -> None:
+    rules = [
+        http("files.create", 3, drop=True, effect="done"),
+        {"operation": "files.list", "http": {"limit_max": 100}},
+    ]
+    await talk.bridge.simulator.faults(rules)
+    await ask_all(talk, ["listed"])
+    assert not [each for each in talk.service.logs("batch.postponed") if "files.list" in each["error"]]
     await talk.check()
 
 
@@ -130,7 +136,7 @@ async def test_when_all_storage_is_full_batches_go_as_finished_ones_are_cleared_
         talk = Conversation(bridge, service)
         lines = [each for number in range(3) for each in chats(f"full-{number}", 12)]
         await talk.ask(lines, hurry=True)
-        assert [each for each in service.logs("batch.postponed") if "storage quota" in each["error"]]
+        assert [each for each in service.logs("account.denied") if "storage quota" in each["error"]]
         assert batches(bridge) == 3
         await talk.check()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import penstock.provider.client
 from penstock.core.batch import Hint
 from penstock.core.errors import ProviderError, ProviderMissing, ProviderUnavailable
 from penstock.postgres.account_store import AccountStore
@@ -307,7 +306,7 @@ async def test_a_look_up_that_did_not_read_every_page_decides_nothing(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Off: what the pages before the failure showed is all there is."""
-    monkeypatch.setattr(penstock.provider.client, "PAGE", 2)
+    monkeypatch.setitem(account.client.page_sizes, "batches.list", [2])
     for _ in range(5):
         await account.create(uuid.uuid4())
     await account.simulator.faults(

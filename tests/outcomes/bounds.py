@@ -38,6 +38,17 @@ LOST = (
         "that partition halts: `penstock resume partition` says what is lost and goes on",
     ),
     Row(
+        "log-replaced",
+        "a partition's log lost records that were taken, and other messages have their offsets",
+        "that partition halts with the exact offsets: `penstock resume partition` goes on at the first of them, and"
+        " the new messages are answered under new result ids",
+    ),
+    Row(
+        "no-topic-ids",
+        "the brokers give no topic ids",
+        "`penstock check` and `penstock run` refuse them: positions of several topics would be one",
+    ),
+    Row(
         "topic-recreated",
         "the topic was deleted and made again",
         "it is another topic, read from its beginning; nothing of it is taken twice",

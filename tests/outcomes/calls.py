@@ -31,9 +31,31 @@ CREATES = (
     Row(
         "cannot-find-file-400",
         'create answered 400 "Cannot find file" though it is there',
-        "the same file again after a wait, then a new upload; the eighth such refusal is the answer",
+        "the same file again after a wait, then a new upload each time, until the deadline",
     ),
-    Row("create-refused", "create answered 400 again and again", "the eighth refusal is the answer of its requests"),
+    Row(
+        "create-refused",
+        "create answered with a 4xx that nobody foresaw",
+        "the lane halts with the provider's words (`lane.halted`); nothing is answered",
+    ),
+    Row("create-refused-model", "create refuses the model or the url", "every request is answered with it"),
+    Row("create-refused-line", "upload or create answered 400 that names a line", "that line is answered alone"),
+    Row("create-refused-size", "create answered 413", "the batch is split; a single request is answered"),
+    Row(
+        "metadata-dropped",
+        "a create in doubt at a provider that drops metadata",
+        "its batch is known by its input file, and adopted",
+    ),
+    Row(
+        "create-doubled",
+        "a proxy sends a create twice: two batches",
+        "the spare one is cancelled while it runs; what it executed is counted",
+    ),
+    Row(
+        "create-cancelled-in-doubt",
+        "a create in doubt that cannot be looked up, and an operator cancels it",
+        "its requests are answered or go again; the batch is counted as a spare one when it is seen",
+    ),
     Row(
         "creates-per-hour",
         "more than 2,000 creates an hour",
@@ -51,6 +73,11 @@ READS = (
     ),
     Row(
         "list-stale-doubt", "a stale list while a create is in doubt", "looked up again for longer than lists are stale"
+    ),
+    Row(
+        "list-without-has-more",
+        "a list that takes few at a time, or does not say whether there is more",
+        "asked for as many as it takes; it is read until it ends, or nothing is decided by it",
     ),
     Row("list-page-2", "a list that fails on page 2", "a look-up that has not read every page decides nothing"),
     Row("cancel-409", "409 to a cancel: the batch is over", "it is retrieved and collected"),
@@ -76,6 +103,13 @@ READS = (
         "the key is revoked: 401 or 403",
         "the account halts loudly (`account.denied`), degraded; the mended key file is taken up without a restart",
     ),
+    Row(
+        "account-refused",
+        "402, 403, or a code of billing or quota on any call",
+        "the account halts with the provider's code and words; nothing is answered; one call is tried at growing "
+        "intervals, and it goes on by itself",
+    ),
+    Row("redirected", "a redirect, on any call", "not followed: the account halts, and the other host is named"),
     Row(
         "key-changed",
         "404 for everything: the key is of another project",
@@ -111,15 +145,20 @@ FILES = (
     ),
     Row(
         "upload-too-large",
-        '400 "File is too large."',
-        "the batch waits and is uploaded again; it is never over 200,000,000 bytes",
+        '413, or 400 "File is too large."',
+        "the batch is split until it fits; a single request is answered",
+    ),
+    Row(
+        "files-limit",
+        "a list of files that takes few at a time, or keeps failing",
+        "asked for as many as it takes; after three searches in vain the file is uploaded again",
     ),
     Row("uploads-per-minute", "more than 1,000 uploads a minute: 429", "waited for"),
     Row(
         "storage-full",
         "400: the file storage quota is full",
-        "batches wait, loudly (`batch.postponed`), and go when there is room; finished files are deleted a "
-        "day after publishing",
+        "the account halts (`account.denied`) and goes on when there is room; finished files are deleted a day "
+        "after publishing",
     ),
     Row("orphaned-uploads", "uploads that nobody refers to", "the janitor deletes them, its own deployment's alone"),
 )
@@ -142,7 +181,12 @@ LIMITS = (
     Row(
         "limit-tokens-unknown",
         "enqueued tokens of a model, not configured",
-        "one batch at a time is unproven; one refusal teaches",
+        "one batch at a time is validated at first, twice as many with each that gets past it; a refusal teaches",
+    ),
+    Row(
+        "limit-validating",
+        "a batch that stays in validation while no limit is known",
+        "after 15 minutes it holds up no other of its model, and is reported",
     ),
     Row("limit-tokens-released", "tokens of a batch that failed or was given up", "released with its end, once"),
     Row(

@@ -84,7 +84,9 @@ def all_final(original: Original) -> Original:
 
 
 def without_end(original: Original) -> Original:
-    return lambda error, *, requests, **_: original(error, requests=requests, lines_lost=99, creates=0)
+    return lambda error, *, requests, **_: original(
+        replace(error, line=None), requests=requests, lines_lost=0, creates=0
+    )
 
 
 def last_line_wins(original: Original) -> Original:

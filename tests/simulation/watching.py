@@ -192,6 +192,7 @@ def refused(world: World, batch: Batch) -> Verdict | None:
             known.learned_at, known.probing = world.now, limit is None
             if count == 1 and limit is not None and batch.size.tokens > limit:
                 return Verdict(error.code, error.message)
+            batch.window.creates -= 1  # refusals for tokens do not use up a window's creates
             world.send_again(batch, delay, 0)
         case Remedy.ANSWER_LINE:
             line = error.line or 1

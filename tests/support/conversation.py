@@ -12,7 +12,10 @@ from tests.support.service import Service
 from tests.support.waiting import NeverCame
 
 POLL_SECONDS = 0.05
-HURRY = "UPDATE batch SET not_before = '-infinity' WHERE state = 'sealed' AND not_before > clock_timestamp()"
+HURRY = (
+    "UPDATE batch SET not_before = '-infinity' WHERE state = 'sealed' AND not_before > clock_timestamp()",
+    "UPDATE account_halt SET next_at = clock_timestamp() WHERE next_at > clock_timestamp()",
+)
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class Conversation:
         Args:
             lines: the requests, each with a custom_id of its own.
             headers: of every one of them.
-            hurry: let batches that wait for their next try be due at once.
+            hurry: let batches and halted accounts that wait for their next try be due at once.
             timeout_seconds: for all of it.
         """
         asked = list(lines)
@@ -62,7 +65,8 @@ class Conversation:
                 while not found.keys() >= set(custom_ids):
                     await asyncio.sleep(POLL_SECONDS)
                     if hurry:
-                        await self.bridge.sql(HURRY)
+                        for statement in HURRY:
+                            await self.bridge.sql(statement)
                     found |= {each.custom_id: each for each in received[read:]}
                     read = len(received)
         except TimeoutError:

@@ -300,7 +300,7 @@ def dead_letters_page() -> str:
         "",
         NOTE,
         "",
-        "The codes are stable: the header `penstock.error.code` and the label `code` of",
+        "The codes are stable: the header `penstock.error.code` and the label `reason` of",
         "`penstock_messages_rejected_total`. The header `penstock.error.reason` is the sentence, with the limits in",
         "force (here the defaults); it never holds anything of the message. Each message named here is sent through",
         "the real bridge by `tests/integration/test_messages.py`; it comes back once, with its bytes, key and headers.",

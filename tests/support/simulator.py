@@ -178,7 +178,7 @@ async def reach(client: AsyncOpenAI, batch_id: str, *statuses: str) -> Batch:
     async with asyncio.timeout(REACH_SECONDS):
         while True:
             batch = await client.batches.retrieve(batch_id)
-            if batch.status in (statuses or TERMINAL):
+            if batch.status.lower() in (statuses or TERMINAL):  # a rule may spell it in its own way
                 return batch
             await asyncio.sleep(0.005)
 

@@ -63,12 +63,15 @@ async def execute(postgres: EmbeddedPostgres, statement: str) -> None:
 async def topic_factory(kafka: EmbeddedKafka) -> AsyncIterator[TopicFactory]:
     """Creates topics, and deletes them at the end."""
     await kafka.start()
+    replicas = kafka.bootstrap_servers.count(",") + 1
     created: list[str] = []
 
     async def create(prefix: str = "topic", *, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
         name = f"{prefix}-{uuid.uuid4().hex[:12]}"
         async with admin_client(kafka) as admin:
-            answer = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))])
+            answer = await admin.create_topics(
+                [NewTopic(name, partitions, replicas, topic_configs=dict(configs or {}))]
+            )
             assert [error for _, error, _ in answer.topic_errors] == [0], answer
             created.append(name)
             while not await has_leaders(admin, name):

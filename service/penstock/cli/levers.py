@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.accounts import read_accounts
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, print_json
 from penstock.cli.restore import restored
@@ -86,6 +87,8 @@ def hold(kind: Pausable, name: str, reason: str, output: Output) -> None:
     async def main(settings: Settings) -> tuple[bool, list[LaneKey]]:
         if kind is Pausable.TOPIC and name not in settings.kafka.request_topics:
             raise ConfigurationError(f"{name} is none of PENSTOCK_KAFKA_REQUEST_TOPICS")
+        if kind is Pausable.ACCOUNT and name not in (known := read_accounts(settings, settings.read_lanes())):
+            raise ConfigurationError(f"no account is called {name!r}; there are: {', '.join(known)}")
         async with opened(settings) as database:
             await require_schema(database)
             return await OperatorStore(database).pause(kind, name, reason)
@@ -119,7 +122,9 @@ def resume_account(
     account: Annotated[str | None, typer.Argument(help="The account's name; all by default.")] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Let accounts go on that were paused. One whose key was refused goes on by itself.
+    """Let accounts go on that were paused. An account that the provider refuses is tried at once.
+
+    Such an account also goes on by itself: Penstock tries one call at growing intervals.
 
     For example:
 
@@ -243,6 +248,4 @@ def unfit(search: str, found: Sequence[Cancellable], wanted: Cancel) -> str | No
         return None
     if batch.state in NO_MORE:
         return f"batch {batch.id} is {batch.state}: there is nothing left to cancel"
-    if wanted is Cancel.AGAIN and batch.state is BatchState.SEALED:
-        return f"batch {batch.id} was not sent yet: penstock pause lane {batch.key.model} holds it"
     return None

@@ -5,7 +5,7 @@ import difflib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Container, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,12 @@ from penstock.cli.finding import Finding, Level, Part
 from penstock.cli.fit import broker_misfits, own_misfits, server_misfits
 from penstock.cli.outcome import sentence
 from penstock.core.errors import ConfigurationError, ProviderDenied, ProviderError
+from penstock.core.identity import slot_prefix, transactional_id
 from penstock.core.lane import Lanes
-from penstock.kafka.layout import PARTITIONS, Role, create_missing, misfits, record_bytes_max, wanted_topics
-from penstock.kafka.topics import Cluster, TopicClient
+from penstock.kafka.layout import PARTITIONS, Role, Wanted, create_missing, misfits, record_bytes_max, wanted_topics
+from penstock.kafka.right import RightsMissing
+from penstock.kafka.rights import RightProver, missing_on_topics
+from penstock.kafka.topics import Cluster, NoTopicIds, Topic, TopicClient
 from penstock.postgres.census_store import CensusStore, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
@@ -158,6 +161,8 @@ class Preflight:
         try:
             async with asyncio.timeout(SECONDS):
                 yield
+        except NoTopicIds as error:
+            self.problem(part, str(error), "upgrade the brokers, or raise their inter-broker protocol version")
         except TimeoutError:
             self.problem(part, f"no answer in {SECONDS:.0f} s", mend)
         except (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigurationError) as error:
@@ -171,17 +176,20 @@ class Preflight:
             if self.create_topics:
                 for name in await create_missing(client, wanted, partitions=self.partitions, replicas=self.replicas):
                     self.ok("kafka", f"created {name}")
-            self.cluster = await client.describe(each.name for each in wanted)
+            self.cluster = await client.describe((each.name for each in wanted), operations=True)
             self.ok("kafka", f"the brokers of cluster {self.cluster.id} answer")
             topics = self.cluster.topics
-            configs = {name: await client.configs(name) for name in topics}
+            self.check_epochs(topics)
+            configs = await self.check_rights(client, settings, wanted, self.cluster)
             requests = [each.name for each in wanted if each.role is Role.REQUESTS and each.name in topics]
-            request_bytes = max((record_bytes_max(configs[name]) for name in requests), default=0)
+            request_bytes = max((record_bytes_max(configs[name]) for name in requests if name in configs), default=0)
             brokers = await client.brokers()
             self.findings += broker_misfits(settings, await client.broker_configs(brokers[0]))
             if len(brokers) == 1:
                 self.warn("kafka", "there is one broker: what it loses is lost", "three brokers, for data that counts")
             for each in wanted:
+                if each.name in self.cluster.denied or (each.name in topics and each.name not in configs):
+                    continue  # what may not be read is told as that
                 found = list(
                     misfits(each, topics.get(each.name), configs.get(each.name, {}), request_bytes, len(brokers))
                 )
@@ -190,6 +198,38 @@ class Preflight:
                     report("kafka", f"{misfit.topic}: {misfit.text}", misfit.mend)
                 if not found:
                     self.ok("kafka", f"{each.name}: {each.role}, {topics[each.name].partitions} partitions")
+
+    async def check_rights(
+        self, client: TopicClient, settings: Settings, wanted: Sequence[Wanted], cluster: Cluster
+    ) -> dict[str, dict[str, str]]:
+        """Every right that `penstock run` needs; returns the settings of the topics whose settings may be read."""
+        configs: dict[str, dict[str, str]] = {}
+        missing = missing_on_topics(wanted, cluster)
+        for name in [*cluster.topics, *sorted(cluster.denied)]:
+            try:
+                configs[name] = await client.configs(name)
+            except RightsMissing as error:
+                missing += [right for right in error.rights if right not in missing]
+        slots = range(settings.publisher.slots)
+        ids = [transactional_id(settings.deployment, slot) for slot in slots]
+        missing += await RightProver(client).missing(settings.group, ids, slot_prefix(settings.deployment))
+        for right in missing:
+            self.problem("kafka", f"the brokers do not allow {right}", right.command)
+        silent = sorted(name for name, topic in cluster.topics.items() if topic.operations is None)
+        if silent:
+            text = f"the brokers do not tell what may be done with {', '.join(silent)}"
+            self.warn("kafka", f"{text}: rights on topics are not proven", "see docs/kubernetes.md for the rights")
+        elif not missing:
+            self.ok("kafka", "every right that the service needs is there")
+        return configs
+
+    def check_epochs(self, topics: Mapping[str, Topic]) -> None:
+        """Without leader epochs nobody sees that a log lost records and was filled again."""
+        blind = sorted(name for name, topic in topics.items() if any(each.epoch < 0 for each in topic.leaders.values()))
+        if blind:
+            text = f"the brokers tell no leader epochs of {', '.join(blind)}"
+            mend = "brokers that keep leader epochs, or no unclean leader elections"
+            self.warn("kafka", f"{text}: a log that loses records and is filled again is not noticed", mend)
 
     async def check_postgres(self, settings: Settings, accounts: Container[str], *, bound: bool) -> None:
         """Server, durability, schema, what the database is bound to, and whether its accounts are all there."""
@@ -214,6 +254,10 @@ class Preflight:
             self.findings += server_misfits(settings, server.connections, processes)
             if bound:
                 await self.check_binding(store, settings)
+            if self.cluster and (count := await store.without_epoch(self.cluster.id, settings.kafka.request_topics)):
+                text = f"{count:,} partitions have a position without a leader epoch"
+                mend = "run a replica of this version: it stores the epoch as soon as it has the partition"
+                self.warn("postgres", f"{text}: a log that lost records before then cannot be told", mend)
             waits = (await CensusStore(database).gauges()).waits
             for account, requests in without_account(waits, accounts).items():
                 text = f"{requests:,} requests wait for account {account!r}, which is configured no more"

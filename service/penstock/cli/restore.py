@@ -186,7 +186,7 @@ class Restoration:
                     # Ours comes last: a dead letter has the message's own headers before it, whatever their names.
                     ids = [value for name, value in record.headers if name == RESULT_ID and value]
                     if ids and (place := parse_result_id(ids[-1].decode(errors="replace"), self.cluster.id)):
-                        gatherer.add(*place)
+                        gatherer.add(place)
         return gatherer.answered()
 
     async def clear(self, slot: int, lease: Lease) -> None:

@@ -12,7 +12,7 @@ from penstock.core.errors import ConfigurationError
 from penstock.kafka.record_reader import RecordReader
 from penstock.kafka.topics import TopicClient
 from penstock.postgres.database import opened
-from penstock.postgres.intake_store import IntakeStore, Place, Stand
+from penstock.postgres.intake_store import HaltCode, IntakeStore, Place, Stand
 from penstock.postgres.migrate import require_schema
 from penstock.settings import Settings
 
@@ -33,6 +33,12 @@ class Situation:
     first: int
     end: int
 
+    @property
+    def diverged(self) -> bool:
+        """Whether the partition is halted because its log was replaced."""
+        stand = self.stand
+        return stand is not None and stand.halted_reason is not None and stand.halt_code is HaltCode.DIVERGED
+
     def default(self) -> int | None:
         """Where to go on without a word from the operator: never past a record that is there and was not stored."""
         if self.stand is None:
@@ -41,12 +47,17 @@ class Situation:
                 if self.committed is not None and self.first <= self.committed <= self.end
                 else self.first
             )
+        if self.diverged:
+            lost = self.stand.diverged_at
+            return None if lost is None else min(max(lost, self.first), self.end)
         if self.stand.position < self.first:
             return self.first
         return self.stand.position if self.stand.position <= self.end else None
 
     def consequences(self, position: int) -> list[str]:
         """What going on from a position may skip or double."""
+        if self.stand and self.diverged:
+            return self.after_divergence(self.stand, position)
         found = []
         stored = self.stand.position if self.stand else self.first
         if position > stored:
@@ -68,6 +79,19 @@ class Situation:
                 found.append(f"{again}: they are known to be answered, and left out")
         return found or ["nothing is skipped and nothing doubled"]
 
+    def after_divergence(self, stand: Stand, position: int) -> list[str]:
+        """What going on in a new incarnation may skip or double."""
+        later = stand.incarnation + 1
+        found = [
+            f"incarnation {later} of the partition begins: result ids from offset {position} on say ~{later} behind it"
+        ]
+        new = self.first if stand.diverged_at is None else max(stand.diverged_at, self.first)
+        if position > new:
+            found.append(f"offsets {new} to {position - 1} may hold new messages and are skipped: they get no answer")
+        if position < new:
+            found.append(f"offsets {position} to {new - 1} were taken before: those requests run and answer twice")
+        return found
+
 
 def resume_partition(
     topic: Annotated[str, typer.Argument(help="The request topic.")],
@@ -77,8 +101,9 @@ def resume_partition(
 ) -> None:
     """Let a partition that halted for safety go on, after telling what that may skip or double.
 
-    Without `--at` it goes on where Postgres stands, or at the first message that the topic still has. Replicas take
-    it up within a minute.
+    Without `--at` it goes on where Postgres stands, or at the first message that the topic still has. A partition
+    whose log was replaced goes on at the first offset that was replaced, and its results get new ids. Replicas take it
+    up within a minute.
 
     For example:
 

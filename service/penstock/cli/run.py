@@ -20,7 +20,7 @@ def run(
 ) -> None:
     """Run the service.
 
-    Everything is set by environment (see the reference in docs/settings.md). SIGTERM drains.
+    Everything is set by environment (see docs/reference/settings.md). SIGTERM drains.
 
     For example:
 

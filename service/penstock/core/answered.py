@@ -9,8 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from penstock.core.identity import Origin
+
+Log = tuple[bytes, int, int]
+"""A topic's id, a partition and its incarnation: within it an offset names one message."""
 OFFSETS_MAX = 100_000
 """Offsets of a partition that are kept one by one before spans are made of them."""
+
+
+def log_of(origin: Origin) -> Log:
+    """The log that a message stands in."""
+    return origin.topic_id, origin.partition, origin.incarnation
 
 
 class AnsweredSpan(NamedTuple):
@@ -41,51 +50,50 @@ class Gatherer:
     """Puts offsets together to spans, however many there are and in whatever order they come."""
 
     def __init__(self) -> None:
-        self.offsets: dict[tuple[bytes, int], list[int]] = {}
-        self.spans: dict[tuple[bytes, int], list[AnsweredSpan]] = {}
+        self.offsets: dict[Log, list[int]] = {}
+        self.spans: dict[Log, list[AnsweredSpan]] = {}
 
-    def add(self, topic_id: bytes, partition: int, offset: int) -> None:
-        """Take an offset in."""
-        offsets = self.offsets.setdefault((topic_id, partition), [])
-        offsets.append(offset)
+    def add(self, origin: Origin) -> None:
+        """Take a message in."""
+        log = log_of(origin)
+        offsets = self.offsets.setdefault(log, [])
+        offsets.append(origin.offset)
         if len(offsets) >= OFFSETS_MAX:
-            self.fold(topic_id, partition)
+            self.fold(log)
 
-    def fold(self, topic_id: bytes, partition: int) -> None:
+    def fold(self, place: Log) -> None:
         """Make spans of the offsets that are kept."""
-        place = topic_id, partition
         fresh = (AnsweredSpan(each, each) for each in self.offsets.pop(place, ()))
         self.spans[place] = merged([*self.spans.get(place, ()), *fresh])
 
     def answered(self) -> "Answered":
         """All that came."""
         for place in list(self.offsets):
-            self.fold(*place)
+            self.fold(place)
         return Answered(self.spans)
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Spans by topic id and partition; nearly always none."""
+    """Spans by topic id, partition and incarnation; nearly always none."""
 
-    spans: Mapping[tuple[bytes, int], Sequence[AnsweredSpan]]
+    spans: Mapping[Log, Sequence[AnsweredSpan]]
 
     def __bool__(self) -> bool:
         return bool(self.spans)
 
-    def __contains__(self, place: tuple[bytes, int, int]) -> bool:
-        """Whether the request at a place (topic id, partition, offset) is answered."""
-        topic_id, partition, offset = place
-        return has(self.of(topic_id, partition), offset)
+    def __contains__(self, origin: Origin) -> bool:
+        """Whether the request that a message brought is answered."""
+        return has(self.spans.get(log_of(origin), ()), origin.offset)
 
     @property
     def requests(self) -> int:
         """How many requests are answered."""
         return sum(span.last - span.first + 1 for spans in self.spans.values() for span in spans)
 
-    def of(self, topic_id: bytes, partition: int) -> Sequence[AnsweredSpan]:
-        """The spans of a partition."""
-        return self.spans.get((topic_id, partition), ())
+    def of(self, topic_id: bytes, partition: int, incarnation: int) -> Sequence[AnsweredSpan]:
+        """The spans of an incarnation of a partition."""
+        return self.spans.get((topic_id, partition, incarnation), ())
 
 
 NOTHING_ANSWERED = Answered({})

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
+from penstock.core.refusal import SHARED_FAULTS, TOKEN_LIMIT, Concern
 from penstock.core.window import Part
 
 
@@ -81,6 +82,11 @@ def moves_forward(known: str, seen: str) -> bool:
     return is_terminal(seen) if seen == known else rank(seen) >= rank(known)
 
 
+def passed_validation(status: str) -> bool:
+    """Whether the provider has taken the batch's file, and so its tokens."""
+    return rank(status) > PROVIDER_RANK["validating"] and status not in ("failed", "cancelling", "cancelled")
+
+
 @dataclass(frozen=True, slots=True)
 class BatchError:
     """One entry of a failed batch's ``errors.data``; ``line`` counts from 1."""
@@ -106,6 +112,8 @@ class ProviderBatch:
     cached_tokens: int
     output_tokens: int
     input_file_id: str | None = None
+    executed: int | None = None
+    """Requests that it has executed, failed ones among them; None when it does not say."""
 
 
 class Remedy(Enum):
@@ -120,19 +128,18 @@ class Remedy(Enum):
     ANSWER_ALL = auto()
     """All lines share the fault: it answers all of them."""
     HALVE = auto()
-    """Too many lines at fault one after the other: cut the window in two."""
+    """Too many lines at fault one after the other, or too large a file: cut the window in two."""
     HALT_LANE = auto()
     """The fault is in what we wrote: no further batch of this lane until an operator has looked."""
 
 
 LINES_LOST_MAX = 8
 CREATES_MAX = 64
-SHARED_FAULTS = frozenset({"model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch"})
 LINE_FAULTS = frozenset({"missing_required_parameter", "invalid_request", "streaming_unsupported", "mismatched_model"})
 OUR_FAULTS = frozenset({"duplicate_custom_id", "empty_file", "input_modified"})
 READING_FAULT = "invalid_json_line"
 """One line that the provider's parser does not take is its producer's; many are ours."""
-KNOWN_CODES = SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {READING_FAULT, "token_limit_exceeded"}
+KNOWN_CODES = SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {READING_FAULT, TOKEN_LIMIT}
 """Codes that metrics name; any other is `other`, since the provider can invent them."""
 
 
@@ -143,15 +150,15 @@ def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -
         error: the first error that the provider reported; validation stops at the first bad line.
         requests: requests in the refused batch.
         lines_lost: lines that this window has already lost one at a time.
-        creates: creates of the window and all its descendants so far.
+        creates: creates of the window and all its descendants so far, those refused for tokens left out.
     """
     unread = error.code == READING_FAULT and (error.line is None or lines_lost >= LINES_LOST_MAX)
     if error.code in OUR_FAULTS or unread:
         return Remedy.HALT_LANE
+    if error.code == TOKEN_LIMIT:
+        return Remedy.AGAIN_SMALLER  # however often: only the deadline ends it, or a request above the known limit
     if creates >= CREATES_MAX or error.code in SHARED_FAULTS:
         return Remedy.ANSWER_ALL
-    if error.code == "token_limit_exceeded":
-        return Remedy.AGAIN_SMALLER
     if error.line is None or not 1 <= error.line <= requests:
         return Remedy.AGAIN
     if requests == 1:
@@ -159,6 +166,23 @@ def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -
     if lines_lost >= LINES_LOST_MAX:
         return Remedy.HALVE
     return Remedy.ANSWER_LINE
+
+
+def remedy_of_call(concern: Concern, error: BatchError, *, requests: int, lines_lost: int, creates: int) -> Remedy:
+    """What to do about a refusal of the upload or the create itself; the arguments are those of `remedy`."""
+    match concern:
+        case Concern.QUOTA:
+            return Remedy.AGAIN_SMALLER
+        case Concern.SIZE:
+            return Remedy.HALVE if requests > 1 else Remedy.ANSWER_ALL
+        case Concern.FILE:
+            return Remedy.AGAIN
+        case Concern.LANE:
+            return Remedy.ANSWER_ALL
+        case Concern.REQUEST if error.line is not None and error.line <= requests:
+            return remedy(error, requests=requests, lines_lost=lines_lost, creates=creates)
+        case _:
+            return Remedy.HALT_LANE
 
 
 @dataclass(frozen=True, slots=True)

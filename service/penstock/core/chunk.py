@@ -14,11 +14,13 @@ import msgspec
 import zstandard
 
 from penstock.core.errors import UnknownFormat
-from penstock.core.identity import result_id
+from penstock.core.identity import Origin, result_id
 from penstock.core.turn import USUAL, Turn
 from penstock.core.window import Size
 
 FORMAT = 1
+FORMAT_INCARNATIONS = 2
+"""Of a manifest that holds requests of a later incarnation of their partition; other manifests stay at `FORMAT`."""
 LEVEL = 1  # zstd: prompts repeat, and a higher level costs more CPU than it saves bytes
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -35,6 +37,8 @@ class Manifest(msgspec.Struct, array_like=True):
     ``deadlines`` and ``received`` are Unix seconds by the database's and Kafka's clock; ``lengths`` are bytes of each
     line in the chunk's lines, its line feed included. ``reasons`` holds (code, reason) for rejected messages only;
     ``nulls`` are the indexes of those that had no value at all, which an older version reads as empty.
+    ``incarnations`` is empty
+    while all are 0. A manifest with others is of format 2: an older version refuses it, and would name results wrongly.
     """
 
     format: int
@@ -54,6 +58,7 @@ class Manifest(msgspec.Struct, array_like=True):
     inputs: list[int]
     reasons: list[tuple[str, str]]
     nulls: list[int] = []
+    incarnations: list[int] = []
 
     @classmethod
     def empty(cls, cluster_id: str, topic: str, topic_id: uuid.UUID) -> Self:
@@ -65,13 +70,22 @@ class Manifest(msgspec.Struct, array_like=True):
         """How many requests the chunk holds."""
         return len(self.lengths)
 
-    def place(self, index: int) -> tuple[bytes, int, int]:
-        """Topic id, partition and offset of one request."""
-        return self.topic_id, self.partitions[index], self.offsets[index]
+    def origin(self, index: int) -> Origin:
+        """The message that one request was read from."""
+        incarnation = self.incarnations[index] if self.incarnations else 0
+        return Origin(self.topic_id, self.partitions[index], incarnation, self.offsets[index])
+
+    def note_incarnation(self, incarnation: int) -> None:
+        """Append the incarnation of the request whose partition was appended last."""
+        if incarnation and not self.incarnations:
+            self.format = FORMAT_INCARNATIONS
+            self.incarnations = [0] * (len(self.partitions) - 1)
+        if self.incarnations or incarnation:
+            self.incarnations.append(incarnation)
 
     def result_id(self, index: int) -> str:
         """The deterministic id of the result of one request."""
-        return result_id(self.cluster_id, self.topic_id, self.partitions[index], self.offsets[index])
+        return result_id(self.cluster_id, self.origin(index))
 
     def beside_bytes(self, index: int) -> int:
         """What one request carries beside its line: its key and its headers."""
@@ -81,6 +95,7 @@ class Manifest(msgspec.Struct, array_like=True):
         """Append one request of another manifest of the same topic, all but the length of its line."""
         self.custom_ids.append(other.custom_ids[index])
         self.partitions.append(other.partitions[index])
+        self.note_incarnation(other.origin(index).incarnation)
         self.offsets.append(other.offsets[index])
         self.keys.append(other.keys[index])
         self.headers.append(other.headers[index])
@@ -110,8 +125,8 @@ def decode_manifest(stored: bytes) -> Manifest:
         manifest = MANIFEST.decode(packed)
     except msgspec.ValidationError as error:
         raise UnknownFormat("manifest", error) from error
-    if manifest.format != FORMAT:
-        raise UnknownFormat("manifest", f"format {manifest.format}; this version knows {FORMAT}")
+    if manifest.format not in (FORMAT, FORMAT_INCARNATIONS):
+        raise UnknownFormat("manifest", f"format {manifest.format}; this version knows {FORMAT_INCARNATIONS}")
     return manifest
 
 

@@ -11,10 +11,12 @@ PenstockError
 └── ProviderError           mapped once at the provider's boundary
     ├── ProviderUnavailable nothing took effect: back off, try again
     ├── ProviderInDoubt     it may have taken effect: look before trying again
-    ├── ProviderRefused     a definite no, with the provider's code
+    ├── ProviderRefused     a definite no: its concern says what is to be done (`penstock.core.refusal`)
     ├── ProviderMissing     404: not a status, see W1 and W4 of the design
-    └── ProviderDenied      401 or 403: the account's key
+    └── ProviderDenied      the account may not call: its key, its bill, its storage, or a redirect
 """
+
+from penstock.core.refusal import Concern
 
 
 class PenstockError(Exception):
@@ -68,12 +70,25 @@ class WebhookRefused(PenstockError):
         self.outcome = outcome
 
 
+class LogMoved(PenstockError):
+    """A partition's log may not be the one that was fetched: fetch again."""
+
+
 class Superseded(PenstockError):
     """The lease, epoch, state or position that the work stood on is no longer ours."""
 
 
 class Halted(PenstockError):
-    """Going on would lose or double data; the text says what an operator can do."""
+    """Going on would lose or double data.
+
+    Args:
+        reason: what was found, in a sentence.
+        fix: what an operator can do.
+    """
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.fix = fix
 
 
 class ProviderError(PenstockError):
@@ -105,7 +120,25 @@ class ProviderInDoubt(ProviderError):
 
 
 class ProviderRefused(ProviderError):
-    """The provider said no for good (4xx)."""
+    """The provider said no for good (4xx).
+
+    Args:
+        concern: what the refusal is about.
+        line: of the input file, from 1, where the provider names one.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        detail: str,
+        *,
+        code: str = "",
+        concern: Concern = Concern.UNKNOWN,
+        line: int | None = None,
+    ) -> None:
+        super().__init__(operation, detail, code=code)
+        self.concern = concern
+        self.line = line
 
 
 class ProviderMissing(ProviderError):
@@ -113,4 +146,4 @@ class ProviderMissing(ProviderError):
 
 
 class ProviderDenied(ProviderError):
-    """The key is wrong, revoked or lacks a right (401, 403)."""
+    """The account may not call: a wrong key, an unpaid bill, full storage, or a base URL that redirects."""

@@ -29,11 +29,12 @@ class Message(Protocol):
 
 
 class Source(NamedTuple):
-    """A topic of a cluster, by id."""
+    """A topic of a cluster, by id; ``incarnation`` is that of the partitions whose messages are taken."""
 
     cluster_id: str
     topic: str
     topic_id: uuid.UUID
+    incarnation: int = 0
 
 
 class Kind(NamedTuple):
@@ -112,7 +113,7 @@ class Gathering:
             manifest.result_topics.append(wishes.result_topic or policy.result_topic or rules.result_topic)
             manifest.tokens.append(estimate(len(request.body)))
             manifest.inputs.append(request.inputs)
-            note_origin(manifest, message)
+            note_origin(manifest, message, source.incarnation)
             group.bodies.append(request.body)
             group.messages.append(message)
 
@@ -135,7 +136,7 @@ class Gathering:
     def reject(self, source: Source, message: Message, rejection: RejectedMessage) -> None:
         """Keep a message that cannot be a request, with its original bytes, for the dead-letter topic."""
         group = self.group(Kind(DEAD_LETTERS, source))
-        note_origin(group.manifest, message)
+        note_origin(group.manifest, message, source.incarnation)
         group.manifest.custom_ids.append("")
         group.manifest.headers.append(list(message.headers))
         group.manifest.deadlines.append(self.now + self.rules.lanes.defaults.deadline_seconds)
@@ -205,9 +206,10 @@ def mixed(groups: Sequence[Group]) -> Group:
     return mixture
 
 
-def note_origin(manifest: Manifest, message: Message) -> None:
+def note_origin(manifest: Manifest, message: Message, incarnation: int) -> None:
     """Where a message came from."""
     manifest.partitions.append(message.partition)
+    manifest.note_incarnation(incarnation)
     manifest.offsets.append(message.offset)
     manifest.keys.append(message.key)
     manifest.received.append(message.timestamp / 1000)

@@ -5,6 +5,7 @@ Nothing here comes from a sequence that a fail-over of the database could rewind
 
 import uuid
 from dataclasses import dataclass
+from typing import NamedTuple
 
 WIRE_ID_LENGTH_MAX = 64  # `[A-Za-z0-9_-]{1,64}` is what every provider takes
 
@@ -15,6 +16,19 @@ class WireId:
 
     chunk_id: uuid.UUID
     index: int
+
+
+class Origin(NamedTuple):
+    """The message that a request was read from.
+
+    An *incarnation* above 0 says that the partition's log was replaced so often: the offset may have named another
+    message before.
+    """
+
+    topic_id: bytes
+    partition: int
+    incarnation: int
+    offset: int
 
 
 def new_id() -> uuid.UUID:
@@ -38,17 +52,24 @@ def parse_wire_id(text: str) -> WireId | None:
         return None
 
 
-def result_id(cluster_id: str, topic_id: bytes, partition: int, offset: int) -> str:
-    """The deterministic id of the one result of the message at this place of this cluster."""
-    return f"{cluster_id}/{topic_id.hex()}/{partition}/{offset}"
+def result_id(cluster_id: str, origin: Origin) -> str:
+    """The deterministic id of the one result of a message of this cluster: `cluster/topic/partition/offset`.
+
+    The partition of a later incarnation is `partition~incarnation`.
+    """
+    incarnation = f"~{origin.incarnation}" if origin.incarnation else ""
+    return f"{cluster_id}/{origin.topic_id.hex()}/{origin.partition}{incarnation}/{origin.offset}"
 
 
-def parse_result_id(text: str, cluster_id: str) -> tuple[bytes, int, int] | None:
-    """Topic id, partition and offset of a result of this cluster; None for any other text."""
+def parse_result_id(text: str, cluster_id: str) -> Origin | None:
+    """The message that a result of this cluster answers; None for any other text."""
     head, _, rest = text.partition("/")
     try:
-        topic_id, partition, offset = rest.split("/")
-        return (bytes.fromhex(topic_id), int(partition), int(offset)) if head == cluster_id else None
+        topic_id, place, offset = rest.split("/")
+        partition, later, incarnation = place.partition("~")
+        if head != cluster_id or (later and int(incarnation) < 1):
+            return None
+        return Origin(bytes.fromhex(topic_id), int(partition), int(incarnation) if later else 0, int(offset))
     except ValueError:
         return None
 
@@ -69,9 +90,14 @@ def batch_of_file(deployment: str, name: str) -> uuid.UUID | None:
         return None
 
 
+def slot_prefix(deployment: str) -> str:
+    """What the publisher's transactional ids begin with."""
+    return f"penstock-{deployment}-slot-"
+
+
 def transactional_id(deployment: str, slot: int) -> str:
     """The publisher's transactional id for a slot."""
-    return f"penstock-{deployment}-slot-{slot}"
+    return f"{slot_prefix(deployment)}{slot}"
 
 
 def slot_of(batch_id: uuid.UUID, slots: int) -> int:

@@ -87,7 +87,7 @@ class Publication:
         found = []
         for position in range(first, last):
             outcome, index = Outcome(self.decision.outcomes[position]), part.first + position - start
-            if outcome in FINAL and not (self.answered and manifest.place(index) in self.answered):
+            if outcome in FINAL and not (self.answered and manifest.origin(index) in self.answered):
                 found.append(self.record(manifest, index, position, outcome, lines, headers))
         return found
 

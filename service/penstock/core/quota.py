@@ -33,21 +33,26 @@ class Reserved(NamedTuple):
 NOTHING_RESERVED = Reserved(0, 0, 0)
 
 
-def grants(waiting: Sequence[Waiting], reserved: Reserved, limit: int | None, *, probing: bool) -> list[Waiting]:
+def grants(
+    waiting: Sequence[Waiting], reserved: Reserved, limit: int | None, *, unproven_max: int = 1, probing: bool
+) -> list[Waiting]:
     """The batches whose tokens are reserved now, oldest first; the first that does not fit holds back the younger.
 
     Args:
         waiting: sealed batches of one account and model, oldest first.
         reserved: what is reserved already.
-        limit: the model's limit in tokens; None when it is not known: then one batch at a time asks the provider, by
-            being validated, whether there is room for it, and at most that one is refused.
+        limit: the model's limit in tokens; None when it is not known: then a few batches at a time ask the provider, by
+            being validated, whether there is room for them, and at most those are refused.
+        unproven_max: how many ask at a time: 1 at first, doubled by each that gets past validation, 1 again after a
+            refusal for tokens.
         probing: the limit was hit and not named: one batch alone, until one has ended well.
 
     A batch larger than the whole limit goes alone on an idle model, and its refusal is final (S2).
     """
     if limit is None:
-        asking = reserved.unproven or (probing and reserved.batches)
-        return [] if asking else list(waiting[:1])
+        if probing and reserved.batches:
+            return []
+        return list(waiting[: max(0, unproven_max - reserved.unproven)])
     granted: list[Waiting] = []
     enqueued = reserved.tokens
     for each in waiting:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from penstock.core.identity import parse_result_id
 from penstock.kafka.record_reader import RecordReader
 from penstock.kafka.request_producer import custom_id_of
 from penstock.kafka.topics import Cluster
@@ -134,14 +135,10 @@ class Tally:
 
     def place_of(self, result_id: str) -> Place | None:
         """The request that a result's id names; None for an id that is not of this topic."""
-        cluster_id, _, rest = result_id.partition("/")
-        topic_id, *numbers = rest.split("/")
-        if cluster_id != self.cluster.id or topic_id != self.cluster.topics[self.request_topic].id.hex:
+        origin = parse_result_id(result_id, self.cluster.id)
+        if origin is None or origin.topic_id != self.cluster.topics[self.request_topic].id.bytes:
             return None
-        try:
-            return Place(*map(int, numbers))
-        except (TypeError, ValueError):
-            return None
+        return Place(origin.partition, origin.offset)
 
     @property
     def dead_letters(self) -> list[Answer]:

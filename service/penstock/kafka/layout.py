@@ -144,7 +144,8 @@ async def create_missing(
     Raises:
         KafkaError: the brokers refuse.
     """
-    existing = (await client.describe(each.name for each in wanted)).topics
+    cluster = await client.describe(each.name for each in wanted)
+    existing = {*cluster.topics, *cluster.denied}  # what may not be described may be there
     replicas = replicas or min(REPLICAS_MAX, len((await client.admin.describe_cluster())["brokers"]))
     created = []
     for each in wanted:

@@ -9,6 +9,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options, read_password_anew
+from penstock.kafka.leader_epochs import EpochEnd, EpochQuestion, read_epoch_ends
 from penstock.kafka.topics import Cluster, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry import metrics
@@ -138,6 +139,11 @@ class RequestConsumer:
     async def describe(self) -> Cluster:
         """The request topics' ids as they are now."""
         return await describe_topics(self.consumer._client, self.topics)  # noqa: SLF001 - the only way to the protocol
+
+    @failpoint("intake.epoch_ends")
+    async def epoch_ends(self, questions: Mapping[TopicPartition, EpochQuestion]) -> dict[TopicPartition, EpochEnd]:
+        """Where leader epochs end, by their leaders' word: one request to each; without those that do not answer."""
+        return await read_epoch_ends(self.consumer._client, questions.items())  # noqa: SLF001 - no public way
 
     @failpoint("intake.first_offsets")
     async def first_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

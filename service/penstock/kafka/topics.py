@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -22,11 +22,20 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from penstock.core.errors import ConfigurationError
 from penstock.kafka.connection import client_options
+from penstock.kafka.right import Operation, Resource, Right, RightsMissing
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
 
 UNKNOWN_TOPIC = 3
+TOPIC_AUTHORIZATION_FAILED = 29
+NO_OPERATIONS = -(2**31)
+"""What a broker gives instead of our rights when it does not tell them."""
+
+
+class NoTopicIds(ConfigurationError):
+    """The brokers give no topic ids."""
 
 
 class Uuid(AbstractType):  # type: ignore[misc]  # aiokafka is untyped
@@ -112,31 +121,57 @@ class TopicIdsRequest(Request[MetadataRequestV10]):  # type: ignore[misc]  # aio
 
     API_KEY: ClassVar[int] = 3
 
-    def __init__(self, topics: Iterable[str]) -> None:
+    def __init__(self, topics: Iterable[str], *, operations: bool = False) -> None:
         self.topics = list(topics)
+        self.operations = operations
 
     def build(self, request_struct_class: type[MetadataRequestV10]) -> MetadataRequestV10:
         """The struct for the one version that is spoken."""
         named: list[tuple[uuid.UUID, str, dict[int, bytes]]] = [(uuid.UUID(int=0), name, {}) for name in self.topics]
-        return request_struct_class(named, False, False, False, {})
+        return request_struct_class(named, False, False, self.operations, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads a partition: its node (-1: nobody now) and its epoch (-1: the broker tells none)."""
+
+    node: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a topic is."""
+    """What a topic is.
+
+    Args:
+        name: of the topic.
+        id: of the topic; another one once it was deleted and made again.
+        partitions: how many.
+        replicas: of each partition.
+        leaders: by partition.
+        operations: what we may do with it, a bit for each of Kafka's operations; None when it was not asked or told.
+    """
 
     name: str
     id: uuid.UUID
     partitions: int
     replicas: int
+    leaders: Mapping[int, Leader] = field(default_factory=dict)
+    operations: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's id and the topics that were asked for and exist."""
+    """A cluster's id and the topics that were asked for and exist; ``denied`` are those that we may not describe."""
 
     id: str
     topics: Mapping[str, Topic]
+    denied: frozenset[str] = frozenset()
+
+    def leader(self, topic: str, partition: int) -> Leader | None:
+        """Who leads a partition; None when it or its topic does not exist."""
+        found = self.topics.get(topic)
+        return found.leaders.get(partition) if found else None
 
 
 class TopicClient:
@@ -166,9 +201,9 @@ class TopicClient:
         await self.admin.close()
 
     @failpoint("start.topics")
-    async def describe(self, names: Iterable[str]) -> Cluster:
-        """The cluster's id and those of the topics that exist."""
-        return await describe_topics(self.admin._client, names)  # noqa: SLF001 - aiokafka offers no other way to the protocol
+    async def describe(self, names: Iterable[str], *, operations: bool = False) -> Cluster:
+        """The cluster's id and those of the topics that exist; with what we may do with them, when that is asked."""
+        return await describe_topics(self.admin._client, names, operations=operations)  # noqa: SLF001 - aiokafka offers no other way to the protocol
 
     async def create_topic(self, topic: str, partitions: int, replicas: int, configs: Mapping[str, str]) -> None:
         """Create a topic.
@@ -192,24 +227,49 @@ class TopicClient:
 
     @failpoint("start.configs")
     async def configs(self, topic: str) -> dict[str, str]:
-        """A topic's settings in force."""
+        """A topic's settings in force.
+
+        Raises:
+            RightsMissing: we may not read them.
+            KafkaError: the broker does not tell them for another reason.
+        """
         answers = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        for code, message, *_ in (resource for answer in answers for resource in answer.resources):
+            if code == TOPIC_AUTHORIZATION_FAILED:
+                raise RightsMissing([Right(Operation.DESCRIBE_CONFIGS, Resource.TOPIC, topic)])
+            if code:
+                raise for_code(code)(message or topic)
         return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
 
 
-async def describe_topics(client: Any, names: Iterable[str]) -> Cluster:
+async def describe_topics(client: Any, names: Iterable[str], *, operations: bool = False) -> Cluster:
     """Ask a running aiokafka client's brokers for topic ids (I5).
 
     Raises:
         KafkaError: no broker answers.
+        NoTopicIds: the brokers give none: a topic that is made anew could not be told from the old one, and all topics
+            would share their positions.
     """
     node = client.get_random_node()
     if node is None:
         raise KafkaError("no broker is known")
-    answer = await client.send(node, TopicIdsRequest(names))
+    answer = await client.send(node, TopicIdsRequest(names, operations=operations))
     topics = {
-        name: Topic(name, topic_id, len(partitions), len(partitions[0][4]) if partitions else 0)
-        for code, name, topic_id, _, partitions, *_ in answer.topics
+        name: Topic(
+            name,
+            topic_id,
+            len(partitions),
+            len(partitions[0][4]) if partitions else 0,
+            {number: Leader(leader, epoch) for _, number, leader, epoch, *_ in partitions},
+            None if allowed == NO_OPERATIONS else allowed,
+        )
+        for code, name, topic_id, _, partitions, allowed, *_ in answer.topics
         if not code
     }
-    return Cluster(answer.cluster_id, topics)
+    if without := sorted(name for name, topic in topics.items() if not topic.id.int):
+        raise NoTopicIds(
+            f"the brokers give no topic id for {', '.join(without)}: positions of several topics would be one. Penstock"
+            " needs Kafka 2.8 or later with inter.broker.protocol.version 2.8 or later"
+        )
+    denied = frozenset(each[1] for each in answer.topics if each[0] == TOPIC_AUTHORIZATION_FAILED)
+    return Cluster(answer.cluster_id, topics, denied)

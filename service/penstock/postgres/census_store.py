@@ -68,6 +68,8 @@ class Gauges:
     creates: dict[str, int]
     """Of the last hour, by account."""
     database_bytes: int
+    validating_late: dict[str, int]
+    """By account: batches that the provider validates for longer than is usual."""
 
 
 class CensusStore:
@@ -98,12 +100,15 @@ class CensusStore:
             await connection.execute("delete_heartbeat", replica)
 
     @failpoint("census.gauges")
-    async def gauges(self, accounts: Iterable[str] = (), look_up_seconds: float = 0.0) -> Gauges:
+    async def gauges(
+        self, accounts: Iterable[str] = (), look_up_seconds: float = 0.0, validating_seconds_max: float = 900.0
+    ) -> Gauges:
         """Everything that the cluster's gauges and `penstock status` show.
 
         Args:
             accounts: whose creates are counted.
             look_up_seconds: a create in doubt that was looked up in these cannot be worked on now.
+            validating_seconds_max: a batch that is validated for longer is late.
         """
         async with self.database.transaction() as connection:
             waits = await connection.fetch("waits")
@@ -120,6 +125,7 @@ class CensusStore:
             uncollected = await connection.fetch("uncollected_ages")
             creates = await connection.fetch("creates_by_account", list(accounts))
             database_bytes = await connection.value("database_bytes")
+            validating_late = await connection.fetch("validating_late", validating_seconds_max)
         return Gauges(
             [Wait(lane_key(row), *(row[name] for name in Wait._fields[1:])) for row in waits],
             {row["state"]: row["batches"] for row in states},
@@ -137,6 +143,7 @@ class CensusStore:
             {row["account"]: row["age_seconds"] for row in uncollected},
             {row["account"]: row["creates"] for row in creates},
             database_bytes,
+            {row["account"]: row["batches"] for row in validating_late},
         )
 
     @failpoint("census.read_audit")

@@ -82,39 +82,54 @@ class CollectorStore:
         return rows[0]["id"], decode_decision(rows[0]["body"])
 
     @failpoint("collector.again")
-    async def again(self, lease: Held, batch_id: uuid.UUID, again: Again) -> None:
-        """Send a refused batch once more, later."""
+    async def again(self, lease: Held, batch: BatchRow, again: Again, *, exempt: bool = False) -> None:
+        """Send a refused batch once more, later.
+
+        Args:
+            lease: of the batch's slot, or of the batch.
+            batch: ended, or sealed.
+            again: when, and with which file.
+            exempt: its create does not count towards those that its window may have.
+        """
         async with self.database.transaction(lease) as connection:
-            await lock_batch(connection, batch_id, BatchState.ENDED)
-            await send_again(connection, batch_id, again)
+            await lock_batch(connection, batch.id, batch.state)
+            if exempt:
+                await connection.execute("exempt_create", batch.id, batch.provider_batch_id)
+            await send_again(connection, batch.id, again)
 
     @failpoint("collector.split")
     async def split(
         self, lease: Held, batch: BatchRow, pieces: Sequence[tuple[Sequence[Part], Verdict | None]], lines_lost: int
     ) -> None:
-        """Let a refused batch live on in pieces."""
+        """Let a refused batch, ended or sealed, live on in pieces."""
         async with self.database.transaction(lease) as connection:
-            await lock_batch(connection, batch.id, BatchState.ENDED)
+            await lock_batch(connection, batch.id, batch.state)
             birth = Birth(batch.lane_id, self.slots, batch.root_id, lines_lost, batch.sealed_at)
             await split_batch(connection, batch.id, birth, pieces)
 
     @failpoint("collector.learn_limit")
-    async def learn_limit(self, account: str, model: str, limit: int | None, configured: int | None = None) -> None:
+    async def learn_limit(
+        self, account: str, model: str, limit: int | None, configured: int | None = None
+    ) -> int | None:
         """Remember a model's enqueued-token limit; None means that it was hit but not named: probe for it.
 
         Nothing is learned while a batch that was given up may still hold tokens there: a refusal then says as much of
         that batch as of the limit.
         Where it is the limit that was in force, configured or learned, the estimate was too low, and learns.
+
+        Returns:
+            The limit in force from now on, in tokens; None when it is not known.
         """
         async with self.database.transaction() as connection:
             if await connection.value("given_up_open", account, model):
-                return
+                return None
             earlier = await connection.row("read_quota", account, model)
             await connection.execute("learn_limit", account, model, limit)
             in_force = configured or (earlier["learned_limit"] if earlier else None)
             if limit is not None and limit == in_force:
                 factor = underestimated(earlier["factor"] if earlier else 1.0)
                 await connection.execute("store_factor", account, model, factor)
+            return limit or in_force
 
     @failpoint("collector.calibrate")
     async def calibrate(self, account: str, model: str, estimated: int, used: int) -> float:
@@ -138,7 +153,7 @@ class CollectorStore:
         What the lane has sealed gives back its tokens: nothing of it is created, and no other lane waits for it.
         """
         async with self.database.transaction(lease) as connection:
-            await lock_batch(connection, batch.id, BatchState.ENDED)
+            await lock_batch(connection, batch.id, batch.state)
             await connection.execute("halt_lane", batch.lane_id, reason)
             await send_again(connection, batch.id, Again(0.0, new_file=True))
             await connection.execute("release_held")

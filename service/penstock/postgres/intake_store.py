@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from penstock.core.answered import Answered, AnsweredSpan
@@ -21,6 +22,12 @@ class Place(NamedTuple):
     partition: int
 
 
+class HaltCode(StrEnum):
+    """Why a partition is halted, where code decides by it."""
+
+    DIVERGED = "diverged"
+
+
 class Stand(NamedTuple):
     """Where Postgres says a partition stands."""
 
@@ -30,13 +37,26 @@ class Stand(NamedTuple):
     """What Kafka's group had committed when an operator last resumed the partition; 0 when none did."""
     answered: Sequence[AnsweredSpan] = ()
     """Offsets that are answered already: Postgres lost them (`penstock.core.answered`)."""
+    epoch: int | None = None
+    """The leader epoch that the position was read under; None when none is known."""
+    halt_code: HaltCode | None = None
+    diverged_at: int | None = None
+    """The first offset that was replaced, when it diverged and the brokers know it."""
+    incarnation: int = 0
+    """How often the partition was resumed after its log had been replaced."""
 
 
 class Span(NamedTuple):
-    """Records handed on of a partition: from the first to before the last (I2)."""
+    """Records handed on of a partition: from the first to before the last (I2).
+
+    ``epoch`` is the leader epoch in force when their fetching began, ``since`` that of the position they start at.
+    """
 
     start: int
     end: int
+    epoch: int | None = None
+    since: int | None = None
+    incarnation: int = 0
 
 
 class IntakeStore:
@@ -68,10 +88,25 @@ class IntakeStore:
                 row["position"],
                 row["halted_reason"],
                 row["acknowledged"],
-                answered.of(row["topic_id"].bytes, row["partition"]),
+                answered.of(row["topic_id"].bytes, row["partition"], row["incarnation"]),
+                row["epoch"],
+                HaltCode(row["halt_code"]) if row["halt_code"] else None,
+                row["diverged_at"],
+                row["incarnation"],
             )
             for row in rows
         }
+
+    @failpoint("intake.take_epochs")
+    async def take_epochs(self, epochs: Mapping[Place, tuple[int, int]]) -> None:
+        """Give positions that have no leader epoch the current one, unless they have moved.
+
+        Args:
+            epochs: position and epoch by partition.
+        """
+        rows = [(*place, *epochs[place]) for place in sorted(epochs)]
+        async with self.database.transaction() as connection:
+            await connection.execute("take_epochs", self.kafka_cluster_id, *columns(rows, 4))
 
     @failpoint("intake.known_topics")
     async def known_topics(self) -> frozenset[uuid.UUID]:
@@ -79,16 +114,24 @@ class IntakeStore:
         return frozenset(row["topic_id"] for row in await self.database.fetch("known_topics", self.kafka_cluster_id))
 
     @failpoint("intake.halt_partition")
-    async def halt_partition(self, place: Place, reason: str, position: int) -> None:
+    async def halt_partition(
+        self,
+        place: Place,
+        reason: str,
+        position: int,
+        code: HaltCode | None = None,
+        diverged_at: int | None = None,
+    ) -> None:
         """Remember that a partition is halted until an operator resumes it (I4, I6).
 
         Not if it has moved past ``position`` by now: whoever had it then no longer has it, and wakes late.
         """
         async with self.database.transaction() as connection:
-            await connection.execute("halt_partition", self.kafka_cluster_id, *place, reason, position)
+            halted = reason, position, code, diverged_at
+            await connection.execute("halt_partition", self.kafka_cluster_id, *place, *halted)
 
     async def resume_partition(self, place: Place, topic: str, position: int, acknowledged: int) -> None:
-        """An operator's word: go on from this position.
+        """An operator's word: go on from this position, in a new incarnation if the log was replaced.
 
         Args:
             place: the partition.
@@ -131,14 +174,14 @@ class IntakeStore:
         order = sorted(spans)
         async with self.database.transaction() as connection:
             rows = await connection.fetch("lock_positions", self.kafka_cluster_id, *columns(order, 2))
-            stored = {Place(row["topic_id"], row["partition"]): row["position"] for row in rows}
+            stored = {Place(row["topic_id"], row["partition"]): (row["position"], row["incarnation"]) for row in rows}
             for place in order:
-                if stored.get(place) != spans[place].start:
+                if stored.get(place) != (spans[place].start, spans[place].incarnation):
                     raise Superseded(f"partition {place.partition} stands at {stored.get(place)}, not where we left it")
             if chunks:
                 await store_chunks(connection, chunks)
-            moved = [(place.topic_id, place.partition, spans[place].end) for place in order]
-            await connection.execute("move_positions", self.kafka_cluster_id, *columns(moved, 3))
+            moved = [(*place, spans[place].end, spans[place].epoch) for place in order]
+            await connection.execute("move_positions", self.kafka_cluster_id, *columns(moved, 4))
 
     @failpoint("intake.paused_topics")
     async def paused_topics(self) -> frozenset[str]:
@@ -154,9 +197,9 @@ class IntakeStore:
 
 async def read_answered(connection: Connection) -> Answered:
     """The requests that are answered although Postgres lost what says so; nearly always none."""
-    spans: dict[tuple[bytes, int], list[AnsweredSpan]] = {}
+    spans: dict[tuple[bytes, int, int], list[AnsweredSpan]] = {}
     for row in await connection.fetch("read_answered"):
-        place = row["topic_id"].bytes, row["partition"]
+        place = row["topic_id"].bytes, row["partition"], row["incarnation"]
         spans.setdefault(place, []).append(AnsweredSpan(row["first"], row["last"]))
     return Answered(spans)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from penstock.core.batch import BatchState
-from penstock.postgres.database import Connection, Database, Held, Record
+from penstock.postgres.database import Connection, Database, Held, Record, columns
 from penstock.telemetry.failpoint import failpoint
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
@@ -48,12 +48,22 @@ class Owner(NamedTuple):
     provider_batch_id: str | None
 
 
-class Duplicate(NamedTuple):
-    """A batch at the provider that a create made which was taken as lost, and how many requests it executes again."""
+class Spare(NamedTuple):
+    """A batch at the provider that executes the requests of one of ours a second time."""
 
-    batch_id: uuid.UUID
     provider_batch_id: str
+    batch_id: uuid.UUID
     requests: int
+
+
+class SeenBatch(NamedTuple):
+    """What is asked of a batch at the provider to know whether it is a spare one."""
+
+    provider_batch_id: str
+    create_id: uuid.UUID | None
+    """The create that its metadata names."""
+    file_id: str | None
+    """Its input file."""
 
 
 class JanitorStore:
@@ -196,19 +206,23 @@ class JanitorStore:
         rows = await self.database.fetch("batches_named", list(batch_ids))
         return {row["id"]: Owner(BatchState(row["state"]), row["file_id"], row["provider_batch_id"]) for row in rows}
 
-    @failpoint("janitor.note_duplicates")
-    async def note_duplicates(self, lease: Held, creates: Sequence[tuple[uuid.UUID, str]]) -> list[Duplicate]:
-        """Write down which creates that were taken as lost have made a batch after all; returns what is new of it.
-
-        So each is counted once, whichever replica sees it first.
-
-        Args:
-            lease: of the janitor.
-            creates: ids of creates, each with the batch that it made at the provider.
-        """
-        ids, made = [each for each, _ in creates], [each for _, each in creates]
+    @failpoint("janitor.note_spares")
+    async def note_spares(self, lease: Held, account: str, seen: Sequence[SeenBatch]) -> list[Spare]:
+        """Write down which batches seen at the provider execute requests a second time; returns what is new of them."""
         async with self.database.transaction(lease) as connection:
-            return [Duplicate(*row) for row in await connection.fetch("note_duplicates", ids, made)]
+            rows = await connection.fetch("note_spares", account, *columns(seen, 3))
+            return [Spare(*row) for row in rows]
+
+    @failpoint("janitor.open_spares")
+    async def open_spares(self, account: str) -> list[Spare]:
+        """Up to 100 spare batches of an account whose end was not seen yet, oldest first."""
+        return [Spare(*row) for row in await self.database.fetch("open_spares", account)]
+
+    @failpoint("janitor.end_spare")
+    async def end_spare(self, lease: Held, provider_batch_id: str, executed: int) -> bool:
+        """Note how many requests a spare batch has executed, once; returns whether that was not known before."""
+        async with self.database.transaction(lease) as connection:
+            return await connection.execute("end_spare", provider_batch_id, executed) == 1
 
     @failpoint("janitor.sweep")
     async def sweep(self, lease: Held, history_seconds: float) -> None:
@@ -218,6 +232,7 @@ class JanitorStore:
             await connection.execute("delete_chunks", history_seconds)
             await connection.execute("delete_batches", history_seconds)
             await connection.execute("close_lanes")
+            await connection.execute("delete_spares", history_seconds)
             await connection.execute("delete_replicas")
             await connection.execute("delete_webhooks")
             await connection.execute("unpark")

@@ -1,7 +1,10 @@
 """Migrations: numbered SQL files, applied in order, each once; two runners at once are safe."""
 
+import asyncio
 from importlib.resources import files
 from typing import NamedTuple
+
+import asyncpg
 
 from penstock.core.errors import ConfigurationError
 from penstock.postgres.database import Database
@@ -17,6 +20,8 @@ CREATE TABLE IF NOT EXISTS schema_version (
 """
 APPLIED = "SELECT coalesce(max(version), 0) FROM schema_version"
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '10s'"
+TRIES = 10
+RETRY_SECONDS = 0.5
 
 
 class Migration(NamedTuple):
@@ -34,21 +39,43 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(database: Database) -> list[str]:
-    """Bring the schema up to this version; returns the names of the files applied."""
+    """Bring the schema up to this version; returns the names of the files applied.
+
+    Each file has a transaction of its own. One that meets a deadlock with replicas at work is tried again.
+    """
     done = []
+    while (name := await apply_next(database)) is not None:
+        done.append(name)
+    return done
+
+
+async def apply_next(database: Database) -> str | None:
+    """Apply the first file that is not applied; returns its name, None when there is none."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return await apply_one(database)
+        except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError):
+            if not tries_left:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+    raise AssertionError("the last try returns or raises")
+
+
+async def apply_one(database: Database) -> str | None:
+    """One try at the first file that is not applied."""
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK_TIMEOUT)
         await connection.execute(LOCK)
         await connection.execute(VERSIONS)
         version = await connection.fetchval(APPLIED)
-        for migration in migrations():
-            if migration.version > version:
-                await connection.execute(migration.text)
-                await connection.execute(
-                    "INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name
-                )
-                done.append(migration.name)
-    return done
+        migration = next((each for each in migrations() if each.version > version), None)
+        if migration is None:
+            return None
+        await connection.execute(migration.text)
+        await connection.execute(
+            "INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name
+        )
+        return migration.name
 
 
 @failpoint("start.schema")

@@ -58,6 +58,8 @@ class OperatorStore:
     async def resume(self, kind: Pausable, name: str | None) -> list[str]:
         """Let go on what was paused under this name, and lanes of it that halted; all of the kind without a name.
 
+        An account that the provider refuses is tried at once.
+
         Returns:
             The names of what goes on.
         """
@@ -65,6 +67,9 @@ class OperatorStore:
             names = [row["name"] for row in await connection.fetch("delete_pauses", kind.value, name)]
             if kind is Pausable.LANE:
                 names += [row["name"] for row in await connection.fetch("end_halts", name)]
+            if kind is Pausable.ACCOUNT:
+                tried = {row["account"] for row in await connection.fetch("try_accounts_now", name)}
+                names += sorted(tried - set(names))
             for each in names:
                 await note(connection, "resume", f"{kind} {each}")
             return names
@@ -82,7 +87,7 @@ class OperatorStore:
 
         Args:
             search: the beginning of its id, or the provider's id.
-            cancel: what becomes of the requests without a result. A batch that was not sent is only ever answered.
+            cancel: what becomes of the requests without a result.
 
         Returns:
             The batches found, at most two, as they were before.
@@ -111,5 +116,4 @@ class OperatorStore:
 
 def may_cancel(batch: Cancellable, cancel: Cancel) -> bool:
     """Whether this word would change anything."""
-    sent = batch.state is not BatchState.SEALED
-    return batch.state not in NO_MORE and batch.cancel is not cancel and (sent or cancel is Cancel.ANSWER)
+    return batch.state not in NO_MORE and batch.cancel is not cancel

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from penstock.core.batch import ProviderBatch, is_terminal
+from penstock.core.batch import ProviderBatch, is_terminal, passed_validation
 from penstock.core.lane import LaneKey, window_seconds
 from penstock.core.price import Bill
 from penstock.postgres.database import Database, Held, Record
@@ -95,6 +95,7 @@ class PollerStore:
             The batches whose row moved; a sighting that came late moves nothing.
         """
         moved = set()
+        passed = []
         async with self.database.transaction(lease) as connection:
             for each in sightings:
                 seen = each.seen
@@ -116,9 +117,13 @@ class PollerStore:
                 if found is None:
                     continue
                 moved.add(each.watched.id)
+                if passed_validation(seen.status) and not passed_validation(each.watched.status):
+                    passed.append(each.watched.id)
                 if is_terminal(seen.status):
                     await connection.execute("record_end", each.watched.id)
                     await connection.execute("delete_reservation", [each.watched.id])
+            if passed:
+                await connection.execute("raise_validating_max", passed)
         return moved
 
     @failpoint("poller.request_cancel")

@@ -1,6 +1,7 @@
 """What `penstock check` asks the database; nothing here writes."""
 
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from penstock.postgres.database import Database
@@ -45,3 +46,7 @@ class PreflightStore:
         """The deployments that the database serves; the schema must be there."""
         rows = await self.database.fetch("bound_deployments")
         return [Binding(row["id"], row["kafka_cluster_id"], row["ledger_topic_id"]) for row in rows]
+
+    async def without_epoch(self, kafka_cluster_id: str, topics: Sequence[str]) -> int:
+        """How many positions of request topics have no leader epoch; the schema must be there."""
+        return int((await self.database.fetch("count_without_epoch", kafka_cluster_id, list(topics)))[0][0])

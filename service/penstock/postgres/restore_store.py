@@ -31,9 +31,9 @@ class RestoreStore:
             known = await read_answered(connection)
             places = {*known.spans, *answered.spans}
             spans = {place: merged([*known.of(*place), *answered.of(*place)]) for place in places}
-            rows = [(uuid.UUID(bytes=place[0]), place[1], *span) for place, each in spans.items() for span in each]
+            rows = [(uuid.UUID(bytes=place[0]), *place[1:], *span) for place, each in spans.items() for span in each]
             await connection.execute("delete_answered")
-            await connection.execute("insert_answered", *columns(rows, 4))
+            await connection.execute("insert_answered", *columns(rows, 5))
             await connection.execute("forget_positions")
             await note(connection, "resume", "restored", answered=answered.requests)
         return Answered(spans)
@@ -44,7 +44,7 @@ class RestoreStore:
         for row in await self.database.fetch("chunks_unsealed"):
             async with self.database.transaction() as connection:
                 manifest = await read_manifest(connection, row["id"])
-                if all(manifest.place(index) in answered for index in range(row["taken"], row["requests"])):
+                if all(manifest.origin(index) in answered for index in range(row["taken"], row["requests"])):
                     await connection.execute("close_unsealed", row["id"], row["taken"])
                     closed += row["requests"] - row["taken"]
         return closed
@@ -85,4 +85,4 @@ class RestoreStore:
     async def flags(self, connection: Connection, chunk_id: uuid.UUID, answered: Answered) -> Sequence[bool]:
         """Whether each request of a chunk is answered."""
         manifest = await read_manifest(connection, chunk_id)
-        return [manifest.place(index) in answered for index in range(manifest.requests)]
+        return [manifest.origin(index) in answered for index in range(manifest.requests)]

@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from penstock.core.batch import CANCELLED, BatchState, ProviderBatch, Verdict, split_by_deadline
+from penstock.core.batch import (
+    CANCELLED,
+    BatchState,
+    ProviderBatch,
+    Verdict,
+    passed_validation,
+    split_by_deadline,
+)
 from penstock.core.errors import Superseded
 from penstock.core.filling import cut
 from penstock.core.identity import new_id
@@ -35,6 +42,8 @@ class Claim:
     batch: BatchRow
     epoch: int
     doubts: tuple[Intent, ...]
+    halted: bool = False
+    """The account is halted, and this batch is the one call that tries whether it still is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,16 @@ LimitOf = Callable[[LaneKey, int | None], int | None]
 class SubmitterStore:
     """Guarded by the lease `batch/<id>`; every write locks the batch by state first (B1)."""
 
-    def __init__(self, database: Database, holder: uuid.UUID, lease_seconds: float, slots: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        holder: uuid.UUID,
+        lease_seconds: float,
+        slots: int,
+        validating_seconds_max: float = 900.0,
+    ) -> None:
         self.database = database
+        self.validating_seconds_max = validating_seconds_max
         self.holder = holder
         self.lease_seconds = lease_seconds
         self.slots = slots
@@ -87,9 +104,10 @@ class SubmitterStore:
                     connection, rows[0]["id"], max(1, int(rows[0]["tokens"] * limit / 4 / waiting[0].tokens))
                 )
                 return 1
-            row = await connection.row("reserved", account, model)
+            row = await connection.row("reserved", account, model, self.validating_seconds_max)
             reserved = Reserved(row["tokens"], row["batches"], row["unproven"]) if row else NOTHING_RESERVED
-            granted = grants(waiting, reserved, limit, probing=quota["probing"])
+            unproven_max = 1 if quota["probing"] else quota["validating_max"]
+            granted = grants(waiting, reserved, limit, unproven_max=unproven_max, probing=quota["probing"])
             await connection.execute("insert_reservations", account, model, *columns(granted, 2))
             return len(granted)
 
@@ -120,9 +138,12 @@ class SubmitterStore:
             look_up_seconds: a create in doubt is looked up this often.
         """
         async with self.database.transaction() as connection:
-            batch_id = await connection.value("claimable_batch", account, look_up_seconds)
-            if batch_id is None:
+            found = await connection.row("claimable_batch", account, look_up_seconds)
+            if found is None:
                 return None
+            batch_id, halted = found["id"], found["halted"] and found["state"] == BatchState.SEALED
+            if halted and not await connection.value("take_try", account, "submitter"):
+                return None  # another replica has just taken it
             epoch = await connection.value("acquire_lease", f"batch/{batch_id}", self.holder, self.lease_seconds)
             if epoch is None:
                 return None
@@ -131,6 +152,7 @@ class SubmitterStore:
                 await load_batch(connection, batch_id),
                 epoch,
                 tuple(Intent(row["id"], row["intended_at"], row["age_seconds"]) for row in doubts),
+                halted,
             )
 
     @failpoint("submitter.past_deadline")
@@ -167,13 +189,14 @@ class SubmitterStore:
 
     @failpoint("submitter.withdraw")
     async def withdraw(self, batch_id: uuid.UUID) -> None:
-        """Answer every position of a batch that was cancelled before it was sent."""
+        """End a batch that was cancelled before it was sent: answer its requests, or let them go again in others."""
         async with self.database.transaction() as connection:
             epoch = await connection.value("acquire_lease", f"batch/{batch_id}", self.holder, self.lease_seconds)
             if epoch is None:
                 return
             await lock_batch(connection, batch_id, BatchState.SEALED)
-            await end_by_verdict(connection, batch_id, CANCELLED)
+            await connection.execute("delete_reservation", [batch_id])
+            await connection.execute("move_to_withdrawn", batch_id, CANCELLED.code, CANCELLED.message)
             await connection.execute("release_lease", f"batch/{batch_id}", epoch)
 
     @failpoint("submitter.store_file")
@@ -213,10 +236,19 @@ class SubmitterStore:
             await connection.execute(
                 "move_to_submitted", batch_id, answer.id, answer.status, answer.created_at, answer.expires_at
             )
+            if passed_validation(answer.status):
+                await connection.execute("raise_validating_max", [batch_id])
 
     @failpoint("submitter.refused")
     async def refused(
-        self, lease: Held, batch_id: uuid.UUID, intent_ids: Sequence[uuid.UUID], outcome: str, again: Again
+        self,
+        lease: Held,
+        batch_id: uuid.UUID,
+        intent_ids: Sequence[uuid.UUID],
+        outcome: str,
+        again: Again,
+        *,
+        counted: bool | None = None,
     ) -> None:
         """Settle creates that made no batch, and send the batch back to wait.
 
@@ -226,11 +258,12 @@ class SubmitterStore:
             intent_ids: the creates.
             outcome: `refused` by the provider, or `absent` after the deciding look-up.
             again: when, and with which file.
+            counted: whether they count towards the window's creates; by default they do not, having made no batch.
         """
         async with self.database.transaction(lease) as connection:
             await lock_batch(connection, batch_id, BatchState.CREATING)
             for intent_id in intent_ids:
-                await settle(connection, intent_id, outcome, None)
+                await settle(connection, intent_id, outcome, None, counted=counted)
             await send_again(connection, batch_id, again)
 
     @failpoint("submitter.answer")
@@ -246,6 +279,12 @@ class SubmitterStore:
         async with self.database.transaction(lease) as connection:
             await connection.execute("mark_looked_up", batch_id)
 
+    @failpoint("submitter.made_by_creates")
+    async def made_by_creates(self, batch_id: uuid.UUID) -> frozenset[str]:
+        """The provider's ids of the batches that creates of a batch are known to have made."""
+        rows = await self.database.fetch("made_by_creates", batch_id)
+        return frozenset(row["provider_batch_id"] for row in rows)
+
     @failpoint("submitter.postpone")
     async def postpone(self, lease: Held, batch_id: uuid.UUID, seconds: float) -> None:
         """Let a sealed batch wait, without its reservation."""
@@ -260,13 +299,20 @@ async def end_by_verdict(connection: Connection, batch_id: uuid.UUID, verdict: V
     await connection.execute("move_to_ended", batch_id, verdict.code, verdict.message)
 
 
-async def settle(connection: Connection, intent_id: uuid.UUID, outcome: str, provider_batch_id: str | None) -> None:
+async def settle(
+    connection: Connection,
+    intent_id: uuid.UUID,
+    outcome: str,
+    provider_batch_id: str | None,
+    *,
+    counted: bool | None = None,
+) -> None:
     """Settle an intent, once.
 
     Raises:
         Superseded: it is settled already.
     """
-    if await connection.execute("settle_intent", intent_id, outcome, provider_batch_id) != 1:
+    if await connection.execute("settle_intent", intent_id, outcome, provider_batch_id, counted) != 1:
         raise Superseded(f"create {intent_id} is settled already")
 
 

@@ -19,6 +19,7 @@ from penstock.core.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from penstock.core.refusal import Concern, Refusal, concern_of, line_named
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -31,6 +32,9 @@ MILLISECONDS = 10**11
 TEXT_SECONDS_MIN = 10**8
 """A shorter number in a text may be a year; no batch is of before 1973."""
 BIGINT_MAX = 2**63 - 1
+CONFLICT = 409
+NOTHING_DONE = frozenset({429, 498, 529})
+"""Answers of a busy provider that has done nothing."""
 
 Mapped = TypeVar("Mapped")
 
@@ -170,7 +174,16 @@ def provider_batch(batch: Any) -> ProviderBatch:
         cached_tokens=count(getattr(getattr(usage, "input_tokens_details", None), "cached_tokens", None)),
         output_tokens=count(getattr(usage, "output_tokens", None)),
         input_file_id=clean(getattr(batch, "input_file_id", None), WORD_LENGTH) or None,
+        executed=executed(getattr(batch, "request_counts", None)),
     )
+
+
+def executed(counts: Any) -> int | None:
+    """How many requests of a batch were executed, by its request counts; None when they do not say."""
+    completed, failed = getattr(counts, "completed", None), getattr(counts, "failed", None)
+    if not isinstance(completed, int) and not isinstance(failed, int):
+        return None
+    return count(completed) + count(failed)
 
 
 def batch_error(error: Any) -> BatchError:
@@ -199,20 +212,24 @@ def map_error(operation: str, error: Exception, *, creates: bool) -> ProviderErr
 
 
 def map_status(operation: str, error: openai.APIStatusError, *, creates: bool) -> ProviderError:
-    """An HTTP error by its status."""
+    """An HTTP error by what it concerns (`penstock.core.refusal`)."""
     status = error.status_code
     body = error.body if isinstance(error.body, dict) else {}
     code = clean(body.get("code"), WORD_LENGTH) or str(status)
     detail = clean(body.get("message") or error.message, DETAIL_LENGTH)
-    if status in (401, 403):
+    line = line_named(body)
+    concern = concern_of(Refusal(operation, status, code, detail, line))
+    if concern is Concern.CONFIGURATION:
+        host = httpx2.URL(error.response.headers.get("location", "")).host or "no host"
+        return ProviderDenied(operation, f"HTTP {status} redirects to {host}; set the base URL to it", code="redirect")
+    if concern is Concern.ACCOUNT:
         return ProviderDenied(operation, detail, code=code)
-    if status == 404:  # noqa: PLR2004 - HTTP's own
+    if concern is Concern.OBJECT:
         return ProviderMissing(operation, detail, code=code)
-    if status == 429:  # noqa: PLR2004 - HTTP's own
+    if concern is Concern.MOMENT:
         after = error.response.headers.get("retry-after", "")
         seconds = float(after) if after.replace(".", "", 1).isdecimal() else None
-        return ProviderUnavailable(operation, detail, code="429", retry_after_seconds=seconds)
-    if status >= 500 or status == 408:  # noqa: PLR2004 - HTTP's own
-        kind = ProviderInDoubt if creates else ProviderUnavailable
-        return kind(operation, detail, code=str(status))
-    return ProviderRefused(operation, detail, code="409" if status == 409 else code)  # noqa: PLR2004 - HTTP's own
+        in_doubt = creates and status not in NOTHING_DONE
+        kind = ProviderInDoubt if in_doubt else ProviderUnavailable
+        return kind(operation, detail, code=str(status), retry_after_seconds=seconds)
+    return ProviderRefused(operation, detail, code="409" if status == CONFLICT else code, concern=concern, line=line)

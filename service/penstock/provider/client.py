@@ -31,10 +31,11 @@ from penstock.telemetry.failpoint import failpoint
 
 log = structlog.get_logger()
 
-PAGE = 100
+BATCH_PAGES = (100, 20)
+FILE_PAGES = (10_000, 100, 20)
+"""Batches and files that are asked for at a time; where the provider refuses so many, the next number is tried."""
 PAGES_MAX = 1000
 """A scan of more pages than this is not complete: twice what the hourly limit of creates fills in a day."""
-FILES_PAGE = 10_000
 CONNECT_SECONDS = 5.0
 AWAY_SECONDS = 900.0
 """Longer than any pause between two calls of one that has something to ask."""
@@ -78,6 +79,8 @@ class ProviderClient:
         """How many keys it has had."""
         self.sdk = self.connect()
         self.unanswered_at = float("-inf")
+        self.page_sizes = {"batches.list": list(BATCH_PAGES), "files.list": list(FILE_PAGES)}
+        """What may still be asked for, largest first."""
         metrics.provider_away.labels(settings.account).set_function(self.away)
 
     def connect(self) -> AsyncOpenAI:
@@ -89,6 +92,9 @@ class ProviderClient:
             project=self.settings.project,
             max_retries=READ_RETRIES,
             timeout=httpx2.Timeout(self.settings.timeout_seconds, connect=CONNECT_SECONDS),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False
+            ),  # the key stays with the base URL's host
         )
 
     async def close(self) -> None:
@@ -180,8 +186,29 @@ class ProviderClient:
     @failpoint("files.list")
     async def page_of_files(self, before: Any | None) -> Any:
         """The first page of the account's batch input files, or the one after another."""
-        first = partial(self.sdk.files.list, purpose="batch", order="desc", limit=FILES_PAGE)
-        return await self.call("files.list", first if before is None else before.get_next_page)
+        if before is not None:
+            return await self.call("files.list", before.get_next_page)
+        return await self.sized(
+            "files.list", lambda size: self.sdk.files.list(purpose="batch", order="desc", limit=size)
+        )
+
+    async def sized(self, operation: str, ask: Callable[[int], Awaitable[Any]]) -> Any:
+        """A page of a list, as large as the provider takes; the size that it takes is remembered.
+
+        Raises:
+            ProviderRefused: it takes none of the sizes.
+        """
+        sizes = self.page_sizes[operation]
+        for number, size in enumerate(sizes):
+            try:
+                page = await self.call(operation, partial(ask, size))
+            except ProviderRefused:
+                if number == len(sizes) - 1:
+                    raise
+            else:
+                del sizes[:number]
+                return page
+        raise AssertionError("there is always a size")
 
     @failpoint("files.retrieve")
     async def file_bytes(self, file_id: str) -> int:
@@ -283,27 +310,35 @@ class ProviderClient:
 
     @failpoint("batches.list")
     async def page(self, after: str | None) -> tuple[list[ProviderBatch], str | None]:
-        """A page of up to 100 batches, newest first, and where the next one starts."""
-        answer = await self.call(
-            "batches.list",
-            lambda: self.sdk.batches.list(limit=PAGE, after=after) if after else self.sdk.batches.list(limit=PAGE),
-        )
+        """A page of batches, newest first, and where the next one starts; None: the provider says that the list ends.
+
+        A list that does not say whether there is more ends with an empty page.
+        """
+        start: Any = after or openai.omit
+        answer = await self.sized("batches.list", lambda size: self.sdk.batches.list(limit=size, after=start))
         batches = readable("batch", provider_batch, answer.data)
-        if answer.has_more and not batches:
+        more = bool(answer.data) if answer.has_more is None else answer.has_more
+        if more and not batches:
             raise ProviderUnavailable("batches.list", "a page of which nothing can be read")
-        return batches, batches[-1].id if answer.has_more else None
+        return batches, batches[-1].id if more else None
 
     async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
         """Every batch created at this moment or later; complete, or it raises (B3). ``moved`` is called for each page.
 
         It goes on while any batch of a page is as recent or of an unknown age: a list need not be newest first.
+
+        Raises:
+            ProviderUnavailable: the list neither ends nor reaches back so far, so it proves nothing.
         """
-        found: list[ProviderBatch] = []
+        found: dict[str, ProviderBatch] = {}
         after: str | None = None
         for _ in range(PAGES_MAX):
             batches, after = await self.page(after)
             moved()
-            found += batches
+            known = len(found)
+            found |= {each.id: each for each in batches}
             if after is None or all(each.created_at is not None and each.created_at < moment_ for each in batches):
-                return found
+                return list(found.values())
+            if len(found) == known:
+                raise ProviderUnavailable("batches.list", "its pages repeat, and it does not say where it ends")
         raise ProviderUnavailable("batches.list", f"more than {PAGES_MAX} pages")

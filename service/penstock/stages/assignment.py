@@ -28,6 +28,16 @@ class Assigned:
     handed_on: int
     answered: Sequence[AnsweredSpan] = ()
     """Offsets that are not taken in again."""
+    epoch: int | None = None
+    """The leader epoch in force when fetching began; None when the broker told none."""
+    stored_epoch: int | None = None
+    """The leader epoch of the position ``handed_on``; None when it has none."""
+
+    def hand_on(self, end: int) -> Span:
+        """The records up to an end; from now on they are handed on."""
+        span = Span(self.handed_on, end, self.epoch, self.stored_epoch, self.source.incarnation)
+        self.handed_on, self.stored_epoch = end, self.epoch
+        return span
 
 
 class Halted(NamedTuple):
@@ -67,8 +77,7 @@ class Polled:
         spans = {}
         for partition, end in self.ends.items():
             mine = assigned[partition]
-            spans[mine.place] = Span(mine.handed_on, end)
-            mine.handed_on = end
+            spans[mine.place] = mine.hand_on(end)
         return spans
 
     def take_fresh(self, assigned: Mapping[TopicPartition, Assigned]) -> dict[Source, list[Any]]:

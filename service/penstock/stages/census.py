@@ -41,6 +41,7 @@ HOLDERS_GAUGES = (
     metrics.lanes_halted,
     metrics.parked_batches,
     metrics.files_life,
+    metrics.validating_late,
     metrics.uncollected_age,
     metrics.account_unknown_requests,
     metrics.postgres_size,
@@ -73,6 +74,7 @@ class Census(Stage):
         accounts: Mapping[str, ProviderSettings],
         database_bytes_max: int,
         look_up_seconds: float,
+        validating_seconds_max: float = 900.0,
         lane_label: Callable[[LaneKey], str],
         data_lost: Callable[[], Awaitable[str | None]] | None = None,
         heeded: bool = True,
@@ -87,6 +89,7 @@ class Census(Stage):
         self.accounts = accounts
         self.database_bytes_max = database_bytes_max
         self.look_up_seconds = look_up_seconds
+        self.validating_seconds_max = validating_seconds_max
         self.lane_label = lane_label
         self.unknown_accounts: dict[str, int] = {}
         self.data_lost = data_lost
@@ -165,7 +168,7 @@ class Census(Stage):
 
     async def gauge(self) -> None:
         """Read the cluster's state once, for every gauge of it."""
-        report = await self.store.gauges(self.accounts, self.look_up_seconds)
+        report = await self.store.gauges(self.accounts, self.look_up_seconds, self.validating_seconds_max)
         left_alone(report.unknown_chunks)
         metrics.forget(*HOLDERS_GAUGES)
         self.left_behind(report.waits)
@@ -219,6 +222,7 @@ class Census(Stage):
             metrics.creates_limit.labels(account).set(provider.creates_per_hour)
             life = 1.0 - report.file_ages.get(account, 0.0) / provider.file_expires_seconds
             metrics.files_life.labels(account).set(max(0.0, life))
+            metrics.validating_late.labels(account).set(report.validating_late.get(account, 0))
             metrics.uncollected_age.labels(account).set(report.uncollected_ages.get(account, 0.0))
 
     def left_behind(self, waits: Iterable[Wait]) -> None:

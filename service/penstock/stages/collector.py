@@ -6,23 +6,14 @@ It works under the slot's lease, hand in hand with the publisher, who sends what
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 import structlog
 
 from penstock.core.answered import NOTHING_ANSWERED, Answered
-from penstock.core.batch import (
-    CANCELLED,
-    KNOWN_CODES,
-    BatchError,
-    Cancel,
-    Remedy,
-    Verdict,
-    positions,
-    remedy,
-)
+from penstock.core.batch import CANCELLED, BatchError, Cancel, Remedy, Verdict, remedy
 from penstock.core.chunk import NewChunk, read_lines
 from penstock.core.decision import (
     FORMAT,
@@ -34,7 +25,6 @@ from penstock.core.decision import (
 )
 from penstock.core.identity import new_id
 from penstock.core.lane import LaneKey, Lanes
-from penstock.core.quota import learned_limit
 from penstock.core.requeue import Requeues, Try
 from penstock.core.retry import SUBMISSION, Backoff
 from penstock.core.window import probe_next
@@ -45,6 +35,7 @@ from penstock.postgres.submitter_store import Again
 from penstock.postgres.window_store import read_manifest
 from penstock.stages.downloader import Spooled
 from penstock.stages.lease import Lease
+from penstock.stages.refusals import Refusals
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -59,6 +50,10 @@ class Collector:
     lanes: Lanes
     lane_label: Callable[[LaneKey], str]
     unreadable_max: int
+    refusals: Refusals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refusals = Refusals(self.store, self.lanes)
 
     async def decide(
         self, lease: Lease, batch: BatchRow, spooled: Spooled | None, answered: Answered = NOTHING_ANSWERED
@@ -122,7 +117,7 @@ class Collector:
         for part in batch.parts if answered else ():
             manifest = await self.reader.manifest(part.chunk_id)
             found.update(
-                start + index for index in range(part.requests) if manifest.place(part.first + index) in answered
+                start + index for index in range(part.requests) if manifest.origin(part.first + index) in answered
             )
             start += part.requests
         return found
@@ -193,35 +188,10 @@ class Collector:
     async def refused(self, lease: Lease, batch: BatchRow) -> Verdict | None:
         """A batch that failed at validation: nothing was executed (B5). Returns a verdict when it answers all."""
         error = batch.provider_errors[0] if batch.provider_errors else BatchError("unknown", "no reason given", None)
-        metrics.batches_refused.labels(error.code if error.code in KNOWN_CODES else "other").inc()
-        log.warning("batch.refused", batch=str(batch.id), code=error.code, line=error.line)
-        count = batch.size.requests
+        action = remedy(error, requests=batch.size.requests, lines_lost=batch.lines_lost, creates=batch.creates)
         delay = SUBMISSION.delay_seconds(batch.own_creates, random.random())  # noqa: S311 - jitter
-        match remedy(error, requests=count, lines_lost=batch.lines_lost, creates=batch.creates):
-            case Remedy.ANSWER_ALL:
-                return Verdict(error.code, error.message)
-            case Remedy.AGAIN:
-                await self.store.again(lease, batch.id, Again(delay, new_file=batch.own_creates > 1))
-            case Remedy.AGAIN_SMALLER:
-                limit = learned_limit(error.message)
-                configured = self.lanes.policy(batch.key).enqueued_tokens_max
-                await self.store.learn_limit(batch.key.account, batch.key.model, limit, configured)
-                if count == 1 and limit is not None and batch.size.tokens > limit:
-                    return Verdict(error.code, error.message)
-                await self.store.again(lease, batch.id, Again(delay))
-            case Remedy.ANSWER_LINE:
-                line = error.line or 1
-                rest = positions(batch.parts, 0, line - 1) + positions(batch.parts, line, count - line)
-                bad = positions(batch.parts, line - 1, 1)
-                verdict = Verdict(error.code, error.message)
-                await self.store.split(lease, batch, [(bad, verdict), (rest, None)], batch.lines_lost + 1)
-            case Remedy.HALVE:
-                halves = [positions(batch.parts, 0, count // 2), positions(batch.parts, count // 2, count)]
-                await self.store.split(lease, batch, [(half, None) for half in halves], 0)
-            case Remedy.HALT_LANE:
-                await self.store.halt_lane(lease, batch, f"{error.code}: {error.message}")
-                log.error("lane.halted", lane=str(batch.key), code=error.code, batch=str(batch.id))
-        return None
+        new_file = action is Remedy.AGAIN and batch.own_creates > 1
+        return await self.refusals.act(lease, batch, error, action, Again(delay, new_file=new_file))
 
     async def learn(self, batch: BatchRow, spooled: Spooled) -> None:
         """Let real usage correct the estimate, and failures by the provider's fault slow the lane down."""

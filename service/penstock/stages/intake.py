@@ -14,15 +14,17 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
-from penstock.core.errors import Superseded, Unreadable
+from penstock.core.errors import LogMoved, Unreadable
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.lane import DEAD_LETTERS, LaneKey
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
-from penstock.postgres.intake_store import IntakeStore, Place, Span, Stand
+from penstock.postgres.intake_store import HaltCode, IntakeStore, Place, Span, Stand
 from penstock.settings import IntakeSettings
 from penstock.stages.assignment import NOT_ALLOWED, Assigned, Halted, Polled, halt_reason, mend_of, passes, recreated
+from penstock.stages.divergence import Divergence, epoch_of
 from penstock.stages.lag import Lag
+from penstock.stages.log_check import confirm, find_diverged
 from penstock.stages.stage import Stage
 from penstock.telemetry import metrics
 
@@ -104,7 +106,7 @@ class Intake(Stage):
                 self.storing.append(asyncio.create_task(self.store_polled(self.consumer, polled, spans, before)))
             while self.storing and (self.drain.is_set() or not polled.ends or len(self.storing) >= IN_FLIGHT_MAX):
                 await self.storing.pop(0)
-        except (NoOffsetForPartitionError, OffsetOutOfRangeError, Unreadable) as error:
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError, Unreadable, LogMoved) as error:
             return await self.recover(error)
         except BaseException as error:
             await self.discard(type(error).__name__)
@@ -120,6 +122,8 @@ class Intake(Stage):
             await self.halt_out_of_range(error)
         elif isinstance(error, Unreadable):
             await self.isolate()
+        elif isinstance(error, LogMoved):
+            log.info("fetched.discarded", reason=str(error))
         return POLL_SECONDS  # NoOffsetForPartitionError: the client looked before we could seek
 
     async def join(self) -> bool:
@@ -234,8 +238,7 @@ class Intake(Stage):
         chunks = await asyncio.to_thread(gathering.pack, lane_ids)
         if before is not None:
             await before
-        if topic := recreated(self.assigned, await consumer.describe(), polled.ends):
-            raise Superseded(f"{topic} was made anew: what was fetched may be the new one's")
+        await confirm(consumer, self.assigned, polled, spans)
         await self.store.store(spans, chunks)
         self.count(gathering)
         self.progressed()
@@ -277,22 +280,25 @@ class Intake(Stage):
         places = {each: Place(cluster.topics[each.topic].id, each.partition) for each in partitions}
         committed = await consumer.committed(partitions) if partitions else {}
         stands = await self.first_stands(consumer, places, committed)
+        diverged = await find_diverged(consumer, self.store, places, stands, cluster)
         self.halted = {}
         metrics.partitions_halted.clear()
         self.assigned = {}
         for partition, place in places.items():
             stand = stands.get(place)
-            source = Source(cluster.id, partition.topic, place.topic_id)
             lasting = partition not in self.denied
             reason = halt_reason(partition, stand, committed.get(partition)) if lasting else NOT_ALLOWED
-            if reason or stand is None:
+            lost = None if reason else diverged.get(partition)
+            if reason or lost or stand is None:
                 position = stand.position if stand else 0
-                await self.halt(partition, place, reason or "no position", position, lasting=lasting)
+                await self.halt(partition, place, reason or "no position", position, lasting=lasting, lost=lost)
                 # Paused, but with a position: without one the client would look for it and fail every poll.
                 consumer.seek(partition, stand.position if stand else 0)
                 continue
             consumer.seek(partition, stand.position)
-            self.assigned[partition] = Assigned(place, source, stand.position, stand.answered)
+            source = Source(cluster.id, partition.topic, place.topic_id, stand.incarnation)
+            epoch = epoch_of(cluster.leader(*partition))
+            self.assigned[partition] = Assigned(place, source, stand.position, stand.answered, epoch, stand.epoch)
         consumer.resume(self.assigned)
         self.paused_topics = frozenset()
         self.checked_at = 0.0
@@ -326,9 +332,18 @@ class Intake(Stage):
         return await self.store.read_positions(places.values())
 
     async def halt(
-        self, partition: TopicPartition, place: Place, reason: str, position: int, *, lasting: bool = True
+        self,
+        partition: TopicPartition,
+        place: Place,
+        reason: str,
+        position: int,
+        *,
+        lasting: bool = True,
+        lost: Divergence | None = None,
     ) -> None:
         """Halt and pause one partition, loudly; the others go on (I4, I6). What does not last is tried each minute."""
+        if lost:
+            reason = lost.reason
         self.halted[partition] = Halted(place, position)
         self.assigned.pop(partition, None)
         halted = sum(each.topic == partition.topic for each in self.halted)
@@ -341,7 +356,8 @@ class Intake(Stage):
             mend=mend_of(partition, reason),
         )
         if lasting:
-            await self.store.halt_partition(place, reason, position)
+            code, first = (HaltCode.DIVERGED, lost.first) if lost else (None, None)
+            await self.store.halt_partition(place, reason, position, code, first)
         else:
             self.denied.add(partition)
 
@@ -350,13 +366,17 @@ class Intake(Stage):
         consumer = self.consumer
         if consumer is None:
             return
-        for partition, offset in dict(error.args[0]).items():
+        offsets: dict[TopicPartition, int] = dict(error.args[0])
+        places = {each: self.assigned[each].place for each in offsets if each in self.assigned}
+        stands = await self.store.read_positions(places.values())
+        diverged = await find_diverged(consumer, self.store, places, stands, await consumer.describe())
+        for partition, offset in offsets.items():
             mine = self.assigned.get(partition)
             first = (await consumer.first_offsets([partition]))[partition]
             last = (await consumer.last_offsets([partition]))[partition]
             if mine is not None and not first <= offset <= last:
                 reason = f"position {offset} is outside the topic, which holds {first} to {last}"
-                await self.halt(partition, mine.place, reason, offset)
+                await self.halt(partition, mine.place, reason, offset, lost=diverged.get(partition))
 
     async def check(self, consumer: RequestConsumer) -> None:
         """About once a second: pause topics whose backlog is full; each minute: is it still the same topic?"""

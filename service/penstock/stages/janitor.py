@@ -13,7 +13,7 @@ import structlog
 from penstock.core.batch import BatchState, ProviderBatch, is_terminal
 from penstock.core.errors import ProviderError, ProviderMissing
 from penstock.core.identity import batch_of_file
-from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, JanitorStore, Owner, Ring
+from penstock.postgres.janitor_store import MANIFEST, PAYLOAD, JanitorStore, Owner, Ring, SeenBatch, Spare
 from penstock.provider.answer import ProviderFile
 from penstock.provider.client import ProviderClient
 from penstock.settings import JanitorSettings
@@ -83,7 +83,7 @@ class Janitor(Stage):
         scanned_at = self.scanned_at.get(account)
         if scanned_at is None or time.monotonic() - scanned_at > SCAN_EVERY_SECONDS:
             self.scanned_at[account] = time.monotonic()
-            scan = partial(self.settle_duplicates, lease, account), partial(self.remove_orphans, lease, account)
+            scan = partial(self.settle_spares, lease, account), partial(self.remove_orphans, lease, account)
             if failed := await self.each(lease, *scan):
                 del self.scanned_at[account]  # one lost answer does not put it off
                 errors += failed
@@ -128,40 +128,77 @@ class Janitor(Stage):
             return False
         return True
 
-    async def settle_duplicates(self, lease: Lease, account: str) -> None:
-        """Count batches that were made by creates taken as lost, and cancel what is superfluous and still runs.
+    async def settle_spares(self, lease: Lease, account: str) -> None:
+        """Find batches that execute our requests a second time, cancel them while they run, count what they executed.
 
         One that failed at validation has executed nothing.
         """
         client = self.clients[account]
-        seen = await client.back_to(await self.store.database_clock() - SCAN_BACK, lease.progress)
-        mine = [each for each in seen if self.is_mine(each) and each.status != "failed"]
-        creates = [(create, each.id) for each in mine if (create := uuid_of(each.metadata.get("penstock_create")))]
-        for duplicate in await self.store.note_duplicates(lease, creates):
-            metrics.duplicates.labels("create").inc(duplicate.requests)
+        listed = await client.back_to(await self.store.database_clock() - SCAN_BACK, lease.progress)
+        seen = {each.id: each for each in listed if each.status != "failed"}
+        for spare in await self.store.note_spares(lease, account, list(map(self.seen_batch, seen.values()))):
             log.error(
                 "batch.duplicated",
-                batch=str(duplicate.batch_id),
-                provider_batch=duplicate.provider_batch_id,
-                requests=duplicate.requests,
+                batch=str(spare.batch_id),
+                provider_batch=spare.provider_batch_id,
+                requests=spare.requests,
+                fix="none: it is cancelled while it runs, and what it executes is counted",
             )
+        spares = await self.store.open_spares(account)
+        for spare in spares:
+            lease.progress()
+            await self.settle_spare(lease, client, spare, seen.get(spare.provider_batch_id))
+        settled = {each.provider_batch_id for each in spares}
+        await self.cancel_superfluous(lease, client, [each for each in seen.values() if each.id not in settled])
+
+    def seen_batch(self, batch: ProviderBatch) -> SeenBatch:
+        """What tells whether a batch at the provider is a spare one; without metadata its input file does."""
+        create_id = uuid_of(batch.metadata.get("penstock_create")) if self.is_mine(batch) else None
+        return SeenBatch(batch.id, create_id, None if "penstock_create" in batch.metadata else batch.input_file_id)
+
+    async def settle_spare(
+        self, lease: Lease, client: ProviderClient, spare: Spare, listed: ProviderBatch | None
+    ) -> None:
+        """Cancel a spare batch while it runs; once it has ended, count what it executed."""
+        try:
+            seen = listed or await client.retrieve(spare.provider_batch_id)
+            if not is_terminal(seen.status):
+                await self.cancel(client, seen)
+                return
+            executed = spare.requests if seen.executed is None else min(seen.executed, spare.requests)
+        except ProviderMissing:  # forgotten by the provider: at the worst it has executed all of them
+            executed = spare.requests
+        except ProviderError as error:
+            log.warning("duplicate.kept", provider_batch=spare.provider_batch_id, error=str(error))
+            return
+        if await self.store.end_spare(lease, spare.provider_batch_id, executed):
+            metrics.duplicates.labels("create").inc(executed)
+            log.warning("duplicate.ended", provider_batch=spare.provider_batch_id, executed=executed)
+
+    async def cancel_superfluous(self, lease: Lease, client: ProviderClient, seen: Iterable[ProviderBatch]) -> None:
+        """Cancel what runs for a batch that has ended here, or goes on in another one."""
         running = [
-            (batch_id, each.id)
-            for each in mine
-            if not is_terminal(each.status) and each.status != "cancelling" and (batch_id := batch_of(each))
+            (batch_id, each)
+            for each in seen
+            if self.is_mine(each) and not is_terminal(each.status) and (batch_id := batch_of(each))
         ]
         owners = await self.store.owners([batch_id for batch_id, _ in running])
-        for batch_id, provider_batch_id in running:
+        for batch_id, each in running:
             owner = owners.get(batch_id)
-            if owner is None or not superfluous(owner, provider_batch_id):
+            if owner is None or not superfluous(owner, each.id):
                 continue
             lease.progress()
             try:
-                await client.cancel(provider_batch_id)
+                await self.cancel(client, each)
             except ProviderMissing:
                 continue
             except ProviderError as error:
-                log.warning("duplicate.kept", provider_batch=provider_batch_id, error=str(error))
+                log.warning("duplicate.kept", provider_batch=each.id, error=str(error))
+
+    async def cancel(self, client: ProviderClient, batch: ProviderBatch) -> None:
+        """Ask for a batch to stop, once."""
+        if batch.status != "cancelling":
+            await client.cancel(batch.id)
 
     def is_mine(self, batch: ProviderBatch) -> bool:
         """Whether a batch at the provider is one of this deployment's."""

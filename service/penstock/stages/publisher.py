@@ -93,7 +93,8 @@ class Publisher(Stage):
                     metrics.formats_unknown.labels(error.kind).inc()
                 self.waiting[slot] = time.monotonic() + HALT_SECONDS
                 self.halted.add(slot)
-                log.error("slot.halted", slot=slot, reason=str(error), mend="penstock resume restored")  # noqa: TRY400 - no trace helps
+                fix = error.fix if isinstance(error, Halted) else "upgrade this replica: a newer version wrote it"
+                log.error("slot.halted", slot=slot, reason=str(error), fix=fix)  # noqa: TRY400 - no trace helps
             except TRANSIENT as error:
                 metrics.producers_fenced.inc()
                 metrics.transactions_aborted.inc(session.open)

@@ -46,6 +46,7 @@ SLICE_BYTES = 8 * 1024 * 1024
 REFUSED_BYTES = 256 * 1024
 """Half of it is what a topic may take that refused a record for its size, and half of that when it did so again."""
 REFUSED_BYTES_MIN = 1024
+RESTORED = "penstock resume restored"
 PASSING = (ProviderError, OSError, PenstockError)
 """Why a batch may not be decided now."""
 REFUSED_BY_TOPIC = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
@@ -130,16 +131,22 @@ class SlotSession:
         topic = self.tools.kafka.ledger_topic
         ledger = await self.producer.describe(topic)
         if ledger is None or ledger.id != self.tools.ledger_topic_id:
-            raise Halted(f"{topic} is not the ledger that this deployment was bound to")
+            raise Halted(
+                f"{topic} is not the ledger that this deployment was bound to",
+                "set PENSTOCK_KAFKA_LEDGER_TOPIC to the ledger's name, or bring the topic back",
+            )
         self.ledger = await read_ledger(self.tools.kafka, topic, self.slot, self.client_id, 60.0)
         known, self.answered = await self.store.known(self.lease, self.ledger)
         if reason := disagreement(self.ledger, {each: row.decision_id for each, row in known.items()}):
-            raise Halted(reason)
+            raise Halted(reason, RESTORED)
         expected = await self.store.expected(self.lease, self.slot, self.tools.ledger_grace_seconds / 2)
         for batch_id, position in expected.items():
             found = self.ledger.get(batch_id)
             if found is None or found.next_position < position:
-                raise Halted(f"the ledger is behind Postgres for batch {batch_id}: it lost data")
+                raise Halted(
+                    f"the ledger is behind Postgres for batch {batch_id}: it lost data",
+                    "set the ledger topic to cleanup.policy=compact alone, then: penstock resume restored",
+                )
 
     def due(self, batch_id: uuid.UUID) -> bool:
         """Whether a batch that failed before may be tried again."""
@@ -242,7 +249,9 @@ class SlotSession:
         def line_of(position: int) -> bytes:
             found = spooled.lines.found(position) if spooled else None
             if found is None:
-                raise Halted(f"position {position} of batch {batch.id} has no line")
+                raise Halted(
+                    f"position {position} of batch {batch.id} has no line", "report it: this is a fault of Penstock"
+                )
             return os.pread(files[found.file], found.length, found.start)
 
         def place_of(position: int) -> tuple[str, int]:

@@ -5,15 +5,16 @@ import contextlib
 import hashlib
 import random
 import time
-import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
-from penstock.core.batch import BatchState, Verdict
+from penstock.core.batch import BatchError, BatchState, remedy_of_call
 from penstock.core.chunk import decode_lines
+from penstock.core.create import made_by
 from penstock.core.errors import (
     ProviderDenied,
     ProviderError,
@@ -25,8 +26,10 @@ from penstock.core.errors import (
 )
 from penstock.core.identity import file_name
 from penstock.core.lane import LaneKey
+from penstock.core.refusal import Concern, account_fix
 from penstock.core.retry import CALL, SUBMISSION
 from penstock.core.window import Part
+from penstock.postgres.account_store import AccountStore
 from penstock.postgres.batch_row import BatchRow, ChunkReader
 from penstock.postgres.database import database_away
 from penstock.postgres.submitter_store import Again, Claim, SubmitterStore
@@ -36,6 +39,7 @@ from penstock.spool import Spool
 from penstock.stages.acquaintance import Acquaintance
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
+from penstock.stages.refusals import Refusals
 from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
@@ -49,10 +53,8 @@ BUDGET_SECONDS = 30.0
 """A batch for which the hour has no create left waits this long."""
 OUTAGES = (ProviderUnavailable, ProviderDenied, ProviderInDoubt)
 """What no batch is to blame for."""
-DENIED_SECONDS = 900.0
-"""Whoever has met no refusal of the key for so long knows nothing of one: others submit by now, or nothing waits."""
-REFUSALS_MAX = 8
-"""Definite refusals of one batch's create before the refusal is the answer of its requests."""
+FILE_SEARCHES_MAX = 3
+"""Claims of a batch in which its file is searched for at the provider in vain, before it is uploaded once more."""
 
 
 class Submitter(Stage):
@@ -78,8 +80,12 @@ class Submitter(Stage):
         *,
         deployment: str,
         lane_label: Callable[[LaneKey], str],
+        accounts: AccountStore,
+        refusals: Refusals,
     ) -> None:
         super().__init__(drain)
+        self.accounts = accounts
+        self.refusals = refusals
         self.settings = settings
         self.provider = provider_settings
         self.account = provider_settings.account
@@ -94,13 +100,13 @@ class Submitter(Stage):
         self.lane_label = lane_label
         self.outages = 0
         self.rests_until = 0.0
-        self.denied_at: float | None = None
+        self.halted = False
         self.work: set[asyncio.Task[None]] = set()
 
     async def round(self) -> float:
         """Claim and submit; returns at once while there is more to claim."""
-        if self.denied_at is not None and time.monotonic() - self.denied_at > DENIED_SECONDS:
-            self.allowed()
+        if self.halted and not await self.accounts.halted(self.account, self.name):
+            self.show_halted(halted=False)  # another replica's call was taken
         trusted = await self.census.trusts()
         claimed = False
         while trusted and len(self.work) < self.settings.concurrency and not self.drain.is_set():
@@ -131,17 +137,18 @@ class Submitter(Stage):
                     await self.resolve(claim, lease)
                     return
                 await self.require_known_key()
-                adopt = claim.epoch > 1 and not (batch.refusals or batch.own_creates)
-                file_id = batch.file_id or await self.upload(batch, lease, adopt=adopt)
-                await self.create(batch, lease, file_id)
+                file_id = batch.file_id or await self.upload(batch, lease)
+                if await self.create(batch, lease, file_id) and claim.halted:
+                    await self.end_halt()
             except ProviderDenied as error:
-                self.denied(error)
-                self.rest(error)
-                await self.store.postpone(lease, batch.id, SUBMISSION.delay_seconds(3, random.random()))  # noqa: S311 - jitter
+                await self.halt(error)
+                await self.store.postpone(lease, batch.id, 0.0)
+            except ProviderRefused as error:
+                await self.refused(batch, lease, error)
+                if claim.halted:
+                    await self.end_halt()
             except ProviderError as error:
-                # A file that is refused is uploaded again and again, ever more rarely: each claim has an epoch.
-                refused = isinstance(error, ProviderRefused | ProviderMissing)
-                delay = self.patience(error, claim.epoch if refused else batch.refusals + 1)
+                delay = self.patience(error, batch.refusals + 1)
                 self.rest(error)
                 log.warning("batch.postponed", batch=str(batch.id), error=str(error), seconds=round(delay))
                 await self.store.postpone(lease, batch.id, delay)
@@ -160,7 +167,8 @@ class Submitter(Stage):
             ProviderDenied: so it is.
         """
         if not await self.acquaintance.knows(self.account):
-            raise ProviderDenied("batches.retrieve", "the key knows none of our batches: is it another project's?")
+            detail = "the key knows none of our batches: is it another project's?"
+            raise ProviderDenied("batches.retrieve", detail, code="key_mismatch")
 
     async def set_aside(self, batch: BatchRow, lease: Lease, error: Exception) -> None:
         """A batch that meets what nobody foresaw waits, so that it does not keep the others from being claimed."""
@@ -173,12 +181,13 @@ class Submitter(Stage):
             with contextlib.suppress(Superseded):
                 await self.store.looked_up(lease, batch.id)
 
-    async def upload(self, batch: BatchRow, lease: Lease, *, adopt: bool) -> str:
+    async def upload(self, batch: BatchRow, lease: Lease) -> str:
         """Build the batch's file and upload it; returns its id, stored.
 
         A file that an earlier holder uploaded is adopted, if its name and bytes are ours (B2); not after a refusal,
         which may be the file's fault.
         """
+        adopt = lease.epoch > 1 and not (batch.refusals or batch.own_creates)
         path = self.spool.path(f"{batch.id.hex}.jsonl")
         async with self.spool.uploads.take(batch.size.bytes):
             try:
@@ -211,19 +220,34 @@ class Submitter(Stage):
         return digest.digest(), size_bytes
 
     async def find_file(self, name: str, size_bytes: int, lease: Lease) -> str | None:
-        """The file that an earlier try uploaded, whole, under this name."""
-        async for file in self.client.files(lease.progress):
-            if file.name == name and file.bytes == size_bytes:
-                return file.id
+        """The file that an earlier try uploaded, whole, under this name; None: upload it.
+
+        A search that keeps failing ends with another upload: an orphaned file costs less than a batch that never goes.
+
+        Raises:
+            ProviderError: the list cannot be read now.
+        """
+        try:
+            async for file in self.client.files(lease.progress):
+                if file.name == name and file.bytes == size_bytes:
+                    return file.id
+        except (ProviderUnavailable, ProviderRefused, ProviderMissing) as error:
+            if lease.epoch <= FILE_SEARCHES_MAX:
+                raise ProviderUnavailable(error.operation, error.detail, code=error.code) from error
+            log.warning("file.not_searched", file=name, error=str(error), fix="none: the file is uploaded once more")
         return None
 
-    async def create(self, batch: BatchRow, lease: Lease, file_id: str) -> None:
-        """Announce the create, send it once, store its answer."""
+    async def create(self, batch: BatchRow, lease: Lease, file_id: str) -> bool:
+        """Announce the create, send it once, store its answer; returns whether the provider has the batch.
+
+        Raises:
+            ProviderRefused, ProviderDenied: it made none; the batch is sealed again.
+        """
         await self.require_known_key()  # it may have changed during the upload
         intent_id = await self.store.intend(lease, batch, self.provider.creates_per_hour)
         if intent_id is None:
             await self.store.postpone(lease, batch.id, BUDGET_SECONDS)
-            return
+            return False
         try:
             lease.require()
             answer = await self.client.create(
@@ -240,55 +264,75 @@ class Submitter(Stage):
             metrics.creates_in_doubt.inc()
             self.rest(error)
             log.warning("create.lost", batch=str(batch.id), create=str(intent_id), error=str(error))
-            return
-        except (ProviderRefused, ProviderMissing, ProviderUnavailable, ProviderDenied) as error:
-            await self.refused(batch, lease, [intent_id], error)
-            return
+            return False
+        except ProviderUnavailable as error:
+            self.rest(error)
+            log.warning("create.refused", batch=str(batch.id), error=str(error))
+            again = Again(self.patience(error, batch.refusals + 1))
+            await self.store.refused(lease, batch.id, [intent_id], "refused", again)
+            return False
+        except (ProviderRefused, ProviderDenied) as error:
+            log.warning("create.refused", batch=str(batch.id), error=str(error))
+            counted = isinstance(error, ProviderRefused) and error.concern is Concern.REQUEST
+            await self.store.refused(lease, batch.id, [intent_id], "refused", Again(0.0), counted=counted or None)
+            raise
         await self.store.landed(lease, batch.id, intent_id, answer, adopted=False)
         self.submitted(batch, answer.id)
+        return True
 
-    async def refused(self, batch: BatchRow, lease: Lease, intents: list[uuid.UUID], error: ProviderError) -> None:
-        """The provider made no batch: wait and try again, in the end with a new file, at last give the answer."""
-        if isinstance(error, ProviderDenied):
-            self.denied(error)
-        self.rest(error)
-        definite = isinstance(error, ProviderRefused | ProviderMissing)
-        again = Again(
-            self.patience(error, batch.refusals + 1), refusals=int(definite), new_file=definite and batch.refusals >= 1
+    async def refused(self, batch: BatchRow, lease: Lease, error: ProviderRefused) -> None:
+        """The provider refuses the upload or the create for good: what it concerns says what is done."""
+        said = BatchError(error.code, error.detail, error.line)
+        action = remedy_of_call(
+            error.concern,
+            said,
+            requests=batch.size.requests,
+            lines_lost=batch.lines_lost,
+            creates=batch.creates,
         )
-        log.warning("create.refused", batch=str(batch.id), error=str(error), refusals=batch.refusals)
-        await self.store.refused(lease, batch.id, intents, "refused", again)
-        if definite and batch.refusals + 1 >= REFUSALS_MAX:
-            await self.store.answer(lease, batch.id, Verdict(error.code, error.detail))
+        unseen = error.concern is Concern.FILE
+        attempt = batch.refusals + 1 if unseen else lease.epoch
+        again = Again(self.patience(error, attempt), refusals=int(unseen), new_file=unseen and batch.refusals >= 1)
+        verdict = await self.refusals.act(lease, replace(batch, state=BatchState.SEALED), said, action, again)
+        if verdict is not None:
+            await self.store.answer(lease, batch.id, verdict)
 
     async def resolve(self, claim: Claim, lease: Lease) -> None:
-        """Look a create in doubt up, now or, when the provider does not answer, later."""
+        """Look a create in doubt up, now or, when the provider does not answer, later.
+
+        An operator's cancel ends the doubt when the look-up fails, once the create cannot land any more.
+        """
         try:
             await self.look_up(claim, lease)
         except ProviderError as error:
             self.rest(error)
             log.warning("create.unresolved", batch=str(claim.batch.id), error=str(error))
-            await self.store.looked_up(lease, claim.batch.id)
+            if claim.batch.cancel and self.decides(claim):
+                ids = [doubt.id for doubt in claim.doubts]
+                await self.store.refused(lease, claim.batch.id, ids, "absent", Again(0.0))
+            else:
+                await self.store.looked_up(lease, claim.batch.id)
+
+    def decides(self, claim: Claim) -> bool:
+        """Whether the creates in doubt are so old that what is not listed now was never made (B3)."""
+        settled_seconds = self.provider.timeout_seconds + self.settings.settle_seconds
+        return all(doubt.age_seconds > settled_seconds for doubt in claim.doubts)
 
     async def look_up(self, claim: Claim, lease: Lease) -> None:
         """Find out whether a lost create made a batch, before anything is created again (B2, B3)."""
         batch, doubts = claim.batch, claim.doubts
-        wanted = {doubt.id.hex: doubt for doubt in doubts}
-        deciding = all(
-            doubt.age_seconds > self.provider.timeout_seconds + self.settings.settle_seconds for doubt in doubts
-        )
         seen = await self.client.back_to(min(doubt.intended_at for doubt in doubts) - LOOK_BACK, lease.progress)
-        for each in seen:
-            doubt = wanted.get(each.metadata.get("penstock_create", ""))
-            if doubt is not None and each.metadata.get("penstock_deployment") == self.deployment:
-                await self.store.landed(lease, batch.id, doubt.id, each, adopted=True)
-                log.info("create.adopted", batch=str(batch.id), create=str(doubt.id), provider_batch=each.id)
-                self.submitted(batch, each.id)
-                return
-        if deciding:
+        known = await self.store.made_by_creates(batch.id)
+        ids = [doubt.id for doubt in doubts]
+        made = made_by(seen, ids, deployment=self.deployment, file_id=batch.file_id, known=known)
+        if made is not None:
+            create, found = made
+            await self.store.landed(lease, batch.id, create, found, adopted=True)
+            log.info("create.adopted", batch=str(batch.id), create=str(create), provider_batch=found.id)
+            self.submitted(batch, found.id)
+        elif self.decides(claim):
             await self.require_known_key()  # to another project's key everything is absent
             log.info("create.absent", batch=str(batch.id))
-            ids = [doubt.id for doubt in doubts]
             await self.store.refused(lease, batch.id, ids, "absent", Again(0.0))
         else:
             await self.store.looked_up(lease, batch.id)
@@ -297,7 +341,6 @@ class Submitter(Stage):
         """Say that the provider has the batch."""
         self.outages = 0
         metrics.batches_submitted.labels(self.lane_label(batch.key)).inc()
-        self.allowed()
         metrics.phase_seconds.labels("sealed").observe(max(0.0, time.time() - batch.sealed_at.timestamp()))
         log.debug("batch.submitted", batch=str(batch.id), provider_batch=provider_batch_id)
         self.progressed()
@@ -319,16 +362,24 @@ class Submitter(Stage):
         delay = SUBMISSION.delay_seconds(attempt, random.random())  # noqa: S311 - jitter
         return max(delay, min(error.retry_after_seconds or 0.0, SUBMISSION.last_seconds))
 
-    def denied(self, error: ProviderDenied) -> None:
-        """The key does not serve: an operator must act; work goes on by itself when it does again."""
-        self.denied_at = time.monotonic()
-        metrics.account_halted.labels(self.account).set(1)
-        log.error("account.denied", account=self.account, error=str(error), mend="check the key's file")
+    async def halt(self, error: ProviderDenied) -> None:
+        """The provider refuses the account: an operator must act; one call is tried at growing intervals."""
+        log.error(
+            "account.denied", account=self.account, error=str(error), fix=account_fix(error.operation, error.code)
+        )
+        self.show_halted(halted=True)
+        await self.accounts.halt(self.account, self.name, error)
 
-    def allowed(self) -> None:
-        """The key serves, as far as is known here."""
-        self.denied_at = None
-        metrics.account_halted.labels(self.account).set(0)
+    async def end_halt(self) -> None:
+        """The provider takes the account's calls again."""
+        await self.accounts.end_halt(self.account, self.name)
+        self.show_halted(halted=False)
+        log.info("account.allowed", account=self.account)
+
+    def show_halted(self, *, halted: bool) -> None:
+        """Show whether the account is halted, as far as this replica knows."""
+        self.halted = halted
+        metrics.account_halted.labels(self.account).set(halted)
 
     async def close(self) -> None:
         """Let what is under way come to its end; a create is never left half-written for want of a second."""

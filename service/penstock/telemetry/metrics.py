@@ -46,6 +46,11 @@ quota_wait = Gauge(
 )
 batches = Gauge("penstock_batches", "Batches by state.", ["state"])
 provider_batches = Gauge("penstock_provider_batches", "Open batches by the provider's status.", ["status"])
+validating_late = Gauge(
+    "penstock_validating_late_batches",
+    "Batches that the provider validates for longer than PENSTOCK_SUBMITTER_VALIDATING_SECONDS_MAX.",
+    ["account"],
+)
 in_doubt_creates = Gauge("penstock_in_doubt_creates", "Creates whose answer is not known.")
 in_doubt_age = Gauge("penstock_in_doubt_age_seconds", "Age of the oldest create in doubt.")
 enqueued_tokens = Gauge("penstock_enqueued_tokens", "Tokens reserved at the provider.", ["lane"])
@@ -98,7 +103,9 @@ window_fill = Histogram(
 )
 batches_submitted = Counter("penstock_batches_submitted_total", "Batches created at the provider.", ["lane"])
 batches_ended = Counter("penstock_batches_ended_total", "Batches that ended at the provider.", ["lane", "status"])
-batches_refused = Counter("penstock_batches_refused_total", "Batches refused at validation.", ["code"])
+batches_refused = Counter(
+    "penstock_batches_refused_total", "Refusals of batches, at upload, create or validation.", ["code"]
+)
 batches_published = Counter("penstock_batches_published_total", "Batches whose every result is published.", ["lane"])
 phase_seconds = Histogram("penstock_phase_seconds", "Time of a batch in each phase.", ["phase"], buckets=HOURS)
 duplicates = Counter("penstock_duplicate_executions_total", "Requests that may be paid twice.", ["cause"])
@@ -162,7 +169,11 @@ webhooks = Counter(
 provider_away = Gauge(
     "penstock_provider_away", "1 while the provider does not answer this replica, or with 5xx.", ["account"]
 )
-account_halted = Gauge("penstock_account_halted", "1 while the provider refuses the account's key.", ["account"])
+account_halted = Gauge(
+    "penstock_account_halted",
+    "1 while the provider refuses the account: its key, bill, storage or base URL.",
+    ["account"],
+)
 account_unknown_requests = Gauge(
     "penstock_account_unknown_requests", "Requests that wait for an account that is configured no more.", ["account"]
 )

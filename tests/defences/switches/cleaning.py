@@ -41,7 +41,7 @@ def other_non_null_id(patch: Patch) -> None:
 @defence("B4")
 def rows_after_listing(patch: Patch) -> None:
     """Rows are read before the provider's list."""
-    settle_duplicates = Janitor.settle_duplicates
+    settle_spares = Janitor.settle_spares
 
     async def read_first(self: Janitor, lease: Lease, account: str) -> None:
         async with self.store.database.transaction() as connection:
@@ -53,9 +53,9 @@ def rows_after_listing(patch: Patch) -> None:
 
         with patch.context() as stale:
             stale.setattr(JanitorStore, "owners", earlier)
-            await settle_duplicates(self, lease, account)
+            await settle_spares(self, lease, account)
 
-    patch.setattr(Janitor, "settle_duplicates", read_first)
+    patch.setattr(Janitor, "settle_spares", read_first)
 
 
 @defence("P5")

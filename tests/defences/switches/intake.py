@@ -8,7 +8,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 import penstock.kafka.request_consumer
+import penstock.stages.log_check
 from penstock.core.chunk import NewChunk
+from penstock.kafka.leader_epochs import UNTOLD, EpochEnd, EpochQuestion
 from penstock.kafka.request_consumer import RequestConsumer
 from penstock.kafka.topics import Cluster
 from penstock.postgres.database import Database, columns
@@ -156,3 +158,33 @@ def went_back(patch: Patch) -> None:
         return {}
 
     patch.setattr(RequestConsumer, "committed", nothing)
+
+
+@defence("I7", 6)
+def truncation_seen(patch: Patch) -> None:
+    """Nobody asks the leaders where the stored epochs end."""
+
+    async def confirmed(
+        _: RequestConsumer, questions: Mapping[TopicPartition, EpochQuestion]
+    ) -> dict[TopicPartition, EpochEnd]:
+        return dict.fromkeys(questions, UNTOLD)
+
+    patch.setattr(RequestConsumer, "epoch_ends", confirmed)
+
+
+@defence("I7", 6)
+def epoch_of_its_position(patch: Patch) -> None:
+    """A stored epoch counts although the position has moved without it."""
+    reword(patch, "read_positions", ("WHEN p.leader_epoch_at = p.position THEN", "WHEN true THEN"))
+
+
+@defence("I8", 6)
+def new_incarnation(patch: Patch) -> None:
+    """A partition whose log was replaced goes on as if its offsets named the same messages."""
+    reword(patch, "resume_partition", ("THEN 1 ELSE 0", "THEN 0 ELSE 0"))
+
+
+@defence("I7", 6)
+def span_confirmed(patch: Patch) -> None:
+    """What was fetched is stored whatever its leader says."""
+    patch.setattr(penstock.stages.log_check, "doubt", lambda *_: "")

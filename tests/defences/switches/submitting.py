@@ -8,9 +8,14 @@ from openai import AsyncOpenAI
 
 import penstock.core.batch
 import penstock.postgres.collector_store
+import penstock.provider.answer
 import penstock.stages.collector
+import penstock.stages.refusals
+import penstock.stages.submitter
 from penstock.core.batch import BatchError, ProviderBatch, Remedy
+from penstock.core.create import made_by
 from penstock.core.errors import ProviderError
+from penstock.core.refusal import Concern, Refusal, concern_of
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Connection
 from penstock.postgres.submitter_store import Again, Claim, send_again
@@ -35,8 +40,8 @@ def refused_file(patch: Patch) -> None:
     """A file that the provider refused a batch of is found by its name like any other."""
     upload = Submitter.upload
 
-    async def adopt_any(self: Submitter, batch: BatchRow, lease: Lease, **_: bool) -> str:
-        return await upload(self, batch, lease, adopt=True)
+    async def adopt_any(self: Submitter, batch: BatchRow, lease: Lease) -> str:
+        return await upload(self, replace(batch, refusals=0), lease)
 
     patch.setattr(Submitter, "upload", adopt_any)
 
@@ -167,4 +172,38 @@ def new_file_after_halt(patch: Patch) -> None:
 @defence("S2")
 def final_over_limit(patch: Patch) -> None:
     """A request over the token limit that is refused so is sent again."""
-    patch.setattr(penstock.stages.collector, "learned_limit", lambda _: None)
+    patch.setattr(penstock.stages.refusals, "learned_limit", lambda _: None)
+
+
+@defence("B4")
+def twins(patch: Patch) -> None:
+    """A second batch of a create that is known to have made one is not looked for."""
+    reword(patch, "note_spares", ("i.settled_at IS NOT NULL AND", "i.outcome IN ('absent', 'refused') AND"))
+    reword(patch, "note_spares", ("s.create_id IS NULL AND NOT", "false AND NOT"))
+
+
+@defence("Quota overlaps")
+def validating_late(patch: Patch) -> None:
+    """What is validated counts as unproven for as long as it is validated."""
+    late = "coalesce(b.submitted_at > clock_timestamp() - make_interval(secs => $3), true)"
+    reword(patch, "reserved", (late, "$3::double precision > 0"))
+
+
+@defence("B5")
+def account_refusals(patch: Patch) -> None:
+    """A refusal of the account is taken for one of the model, and answers every request."""
+    usual = concern_of
+
+    def of_the_lane(refusal: Refusal) -> Concern:
+        concern = usual(refusal)
+        return Concern.LANE if concern is Concern.ACCOUNT and refusal.operation == "batches.create" else concern
+
+    patch.setattr(penstock.provider.answer, "concern_of", of_the_lane)
+
+
+@defence("B2")
+def made_by_file(patch: Patch) -> None:
+    """A create in doubt is known by metadata alone."""
+    patch.setattr(
+        penstock.stages.submitter, "made_by", lambda *given, **named: made_by(*given, **{**named, "file_id": None})
+    )

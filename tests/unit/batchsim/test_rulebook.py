@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from batchsim.rulebook import Rulebook, parse_rules, read_scenario
+from batchsim.rulebook import Call, Rulebook, parse_rules, read_scenario
 from batchsim.rules import WebhookFault
 
 
@@ -16,7 +16,7 @@ def rulebook(*rules: dict[str, Any], seed: str = "seed") -> Rulebook:
 
 
 def hits(book: Rulebook, calls: int, operation: str = "batches.create", **query: str) -> list[bool]:
-    return [book.http_fault(operation, "/v1/batches", query) is not None for _ in range(calls)]
+    return [book.http_fault(Call(operation, "/v1/batches", query)) is not None for _ in range(calls)]
 
 
 def test_a_rule_without_conditions_fires_always() -> None:
@@ -49,7 +49,7 @@ def test_a_later_page_is_told_by_its_query() -> None:
 
 def test_the_first_rule_that_is_due_fires_and_all_count() -> None:
     book = rulebook({"nth": 2, "http": {"status": 503}}, {"http": {"status": 500}})
-    faults = [book.http_fault("batches.list", "/v1/batches", {}) for _ in range(3)]
+    faults = [book.http_fault(Call("batches.list", "/v1/batches")) for _ in range(3)]
     assert [fault.status if fault else None for fault in faults] == [500, 503, 500]
     assert [(one.matched, one.fired) for one in book.rules] == [(3, 1), (3, 2)]
 

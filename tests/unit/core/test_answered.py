@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import penstock.core.answered
 from penstock.core.answered import NOTHING_ANSWERED, Answered, AnsweredSpan, Gatherer, has, merged
+from penstock.core.identity import Origin
 
 OFFSETS = st.lists(st.integers(0, 60))
 
@@ -32,15 +33,16 @@ def test_what_is_gathered_is_answered_and_nothing_else_however_little_is_kept_at
     monkeypatch.setattr(penstock.core.answered, "OFFSETS_MAX", 3)
     topic, gatherer = b"t" * 16, Gatherer()
     for offset in (5, 1, 9, 2, 3, 2, 8):
-        gatherer.add(topic, 0, offset)
+        gatherer.add(Origin(topic, 0, 0, offset))
     answered = gatherer.answered()
-    assert answered.of(topic, 0) == [(1, 3), (5, 5), (8, 9)]
+    assert answered.of(topic, 0, 0) == [(1, 3), (5, 5), (8, 9)]
     assert answered.requests == 6
-    assert (topic, 0, 2) in answered
-    assert not any(each in answered for each in [(topic, 0, 4), (topic, 1, 2), (b"u" * 16, 0, 2)])
+    assert Origin(topic, 0, 0, 2) in answered
+    others = [Origin(topic, 0, 0, 4), Origin(topic, 1, 0, 2), Origin(topic, 0, 1, 2), Origin(b"u" * 16, 0, 0, 2)]
+    assert not any(each in answered for each in others)
 
 
 def test_nothing_is_answered_unless_postgres_was_restored() -> None:
     assert not NOTHING_ANSWERED
-    assert (b"", 0, 0) not in NOTHING_ANSWERED
-    assert Answered({(b"t", 0): [AnsweredSpan(0, 0)]})
+    assert Origin(b"", 0, 0, 0) not in NOTHING_ANSWERED
+    assert Answered({(b"t", 0, 0): [AnsweredSpan(0, 0)]})

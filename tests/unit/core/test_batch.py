@@ -9,7 +9,6 @@ from penstock.core.batch import (
     LINE_FAULTS,
     LINES_LOST_MAX,
     OUR_FAULTS,
-    SHARED_FAULTS,
     TRANSITIONS,
     BatchError,
     BatchState,
@@ -21,6 +20,7 @@ from penstock.core.batch import (
     rank,
     remedy,
 )
+from penstock.core.refusal import SHARED_FAULTS
 from penstock.core.window import Part
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
@@ -123,11 +123,16 @@ def test_after_eight_lines_the_window_is_halved() -> None:
     assert refused("invalid_request", 1, lines_lost=LINES_LOST_MAX) is Remedy.HALVE
 
 
-@pytest.mark.parametrize(("code", "line"), [("token_limit_exceeded", None), ("invalid_request", None), ("x", 4)])
+@pytest.mark.parametrize(("code", "line"), [("invalid_request", None), ("x", 4)])
 @pytest.mark.outcome("refused-all-lines")
 def test_a_window_that_used_up_its_creates_is_answered(code: str, line: int | None) -> None:
     assert refused(code, line, creates=CREATES_MAX - 1) is not Remedy.ANSWER_ALL
     assert refused(code, line, creates=CREATES_MAX) is Remedy.ANSWER_ALL
+
+
+@pytest.mark.outcome("code-token-limit-exceeded")
+def test_refusals_for_tokens_are_never_the_answer_however_many_there_were() -> None:
+    assert refused("token_limit_exceeded", None, creates=CREATES_MAX) is Remedy.AGAIN_SMALLER
 
 
 @st.composite

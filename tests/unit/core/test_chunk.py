@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.core.chunk import (
     FORMAT,
+    FORMAT_INCARNATIONS,
     Manifest,
     decode_lines,
     decode_manifest,
@@ -20,8 +21,13 @@ from penstock.core.chunk import (
 from penstock.core.errors import UnknownFormat
 from penstock.core.window import Size
 
+UNKNOWN = FORMAT_INCARNATIONS + 1
 TOPIC_ID = uuid.UUID(int=5)
 LINES = st.lists(st.binary(max_size=30), min_size=1, max_size=6)
+
+
+OTHERS = ("lengths", "reasons", "nulls", "incarnations")
+"""Columns that are not copied with each request."""
 
 
 def manifest_of(lines: list[bytes]) -> Manifest:
@@ -66,6 +72,19 @@ def test_texts_and_bytes_of_any_content_are_kept() -> None:
     assert decode_manifest(encode_manifest(manifest)) == manifest
 
 
+def test_requests_of_several_incarnations_are_kept_apart_in_one_chunk() -> None:
+    origin, later = manifest_of([b"a", b"bb"]), manifest_of([b"a", b"bb"])
+    later.incarnations = [0, 2]
+    copy = Manifest.empty("cluster", "requests", TOPIC_ID)
+    for manifest, index in ((origin, 1), (later, 1), (later, 0)):
+        copy.copy_from(manifest, index)
+        copy.lengths.append(1)
+    read = decode_manifest(encode_manifest(copy))
+    assert [read.origin(index).incarnation for index in range(3)] == [0, 2, 0]
+    assert len({read.result_id(index) for index in range(3)}) == 3
+    assert (read.format, origin.format, origin.incarnations) == (FORMAT_INCARNATIONS, FORMAT, [])
+
+
 def test_a_request_is_copied_with_everything_but_its_length() -> None:
     origin = manifest_of([b"a", b"bb", b"ccc"])
     copy = Manifest.empty("cluster", "requests", TOPIC_ID)
@@ -74,7 +93,7 @@ def test_a_request_is_copied_with_everything_but_its_length() -> None:
     assert copy.result_id(0) == origin.result_id(2) == f"cluster/{TOPIC_ID.hex}/2/102"
     single = manifest_of([b"ccc"])
     for name in Manifest.__struct_fields__:
-        if isinstance(value := getattr(copy, name), list) and name not in ("lengths", "reasons", "nulls"):
+        if isinstance(value := getattr(copy, name), list) and name not in OTHERS:
             assert value == [getattr(origin, name)[2]]
             assert len(value) == len(getattr(single, name))
 
@@ -89,9 +108,9 @@ class Later:
 @pytest.mark.parametrize(
     "stored",
     [
-        [FORMAT + 1, *msgspec.structs.astuple(manifest_of([b"a"]))[1:]],
-        [FORMAT + 1],
-        [FORMAT + 1, {"columns": []}],
+        [UNKNOWN, *msgspec.structs.astuple(manifest_of([b"a"]))[1:]],
+        [UNKNOWN],
+        [UNKNOWN, {"columns": []}],
         Later(),
         "later",
     ],

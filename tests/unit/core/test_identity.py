@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.core.identity import (
     WIRE_ID_LENGTH_MAX,
+    Origin,
     WireId,
     batch_of_file,
     file_name,
@@ -77,13 +78,22 @@ def test_a_deployment_whose_name_goes_on_is_another_one() -> None:
 
 
 def test_the_same_message_always_has_the_same_result_id() -> None:
-    assert result_id("cluster", BATCH.bytes, 3, 7) == f"cluster/{BATCH.hex}/3/7"
+    assert result_id("cluster", Origin(BATCH.bytes, 3, 0, 7)) == f"cluster/{BATCH.hex}/3/7"
+
+
+def test_a_message_of_a_later_incarnation_has_another_result_id_at_the_same_offset() -> None:
+    later = Origin(BATCH.bytes, 3, 2, 7)
+    assert result_id("cluster", later) == f"cluster/{BATCH.hex}/3~2/7"
+    assert parse_result_id(result_id("cluster", later), "cluster") == later
+    for partition in ("3~0", "3~", "3~-1", "~1", "3~1~1"):
+        assert parse_result_id(f"cluster/{BATCH.hex}/{partition}/7", "cluster") is None
 
 
 def test_a_result_id_leads_back_to_its_message_on_its_own_cluster_alone() -> None:
     topic_id = bytes(range(16))
-    assert parse_result_id(result_id("c", topic_id, 3, 7), "c") == (topic_id, 3, 7)
-    for text in (result_id("d", topic_id, 3, 7), "", "c/", "c/xy/1/2", "c/00/1", "c/00/1/2/3", "c/00/1/a"):
+    origin = Origin(topic_id, 3, 0, 7)
+    assert parse_result_id(result_id("c", origin), "c") == origin
+    for text in (result_id("d", origin), "", "c/", "c/xy/1/2", "c/00/1", "c/00/1/2/3", "c/00/1/a"):
         assert parse_result_id(text, "c") is None
 
 

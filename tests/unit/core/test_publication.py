@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock.core.answered import Answered, AnsweredSpan
+from penstock.core.answered import Answered, AnsweredSpan, log_of
 from penstock.core.decision import FORMAT, Decision, Outcome
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import new_id
@@ -63,8 +63,8 @@ def test_final_results_come_in_the_order_of_the_requests_and_tries_have_none() -
 
 
 def test_what_is_answered_already_is_left_out() -> None:
-    topic_id, partition, offset = manifest_of(list(LINES)).place(2)
-    answered = Answered({(topic_id, partition): [AnsweredSpan(offset, offset)]})
+    origin = manifest_of(list(LINES)).origin(2)
+    answered = Answered({log_of(origin): [AnsweredSpan(origin.offset, origin.offset)]})
     found = records(replace(publication(*[Outcome.OUTPUT] * 3), answered=answered))
     assert [json.loads(each.value or b"")["custom_id"] for each in found] == ["id-1", "id-3"]
 

@@ -2,8 +2,11 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import httpx2
+import openai
 import pytest
 from openai.types import Batch
 from prometheus_client import REGISTRY
@@ -16,6 +19,7 @@ from penstock.provider.client import AWAY_SECONDS, ProviderClient
 from penstock.settings import ProviderSettings
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+REQUEST = httpx2.Request("GET", "http://127.0.0.1/v1/files")
 
 
 def batch(name: str = "batch_1", **fields: Any) -> Any:
@@ -107,7 +111,7 @@ class Pages(ProviderClient):
         number = int(after or 0)
         ages = self.pages[number % len(self.pages)]
         times = [None if age is None else (NOW - timedelta(hours=age)).timestamp() for age in ages]
-        found = [provider_batch(batch(str(at), created_at=at)) for at in times]
+        found = [provider_batch(batch(f"{number}-{place}", created_at=at)) for place, at in enumerate(times)]
         return found, str(number + 1) if number + 1 < len(self.pages) else None
 
 
@@ -131,6 +135,44 @@ async def test_a_scan_without_an_end_is_not_taken_for_complete(monkeypatch: pyte
     monkeypatch.setattr(module, "PAGES_MAX", 2)
     with pytest.raises(ProviderUnavailable):
         await Pages([[1], [2], [3]]).back_to(NOW - timedelta(hours=26))
+
+
+class Listing(ProviderClient):
+    """A client whose server lists these pages, each with what it says of whether there is more."""
+
+    def __init__(self, pages: Sequence[tuple[Sequence[str], bool | None]]) -> None:
+        self.pages = list(pages)
+        self.page_sizes = {"batches.list": [100, 20]}
+        self.sdk = cast("Any", SimpleNamespace(batches=SimpleNamespace(list=None)))
+
+    async def sized(self, operation: str, ask: object) -> Any:  # noqa: ARG002 - as the real one
+        ids, more = self.pages.pop(0)
+        return SimpleNamespace(data=[batch(each) for each in ids], has_more=more)
+
+
+async def test_a_list_that_does_not_say_whether_there_is_more_is_read_until_it_is_empty() -> None:
+    client = Listing([(["1", "2"], None), (["3"], None), ([], None)])
+    assert [each.id for each in await client.back_to(NOW - timedelta(hours=26))] == ["1", "2", "3"]
+
+
+async def test_a_list_that_repeats_itself_without_an_end_proves_nothing() -> None:
+    client = Listing([(["1", "2"], None), (["1", "2"], None)])
+    with pytest.raises(ProviderUnavailable, match="repeat"):
+        await client.back_to(NOW - timedelta(hours=26))
+
+
+async def test_who_takes_no_large_page_is_asked_for_small_ones_from_then_on() -> None:
+    client, asked = ProviderClient(ProviderSettings()), []
+
+    async def ask(size: int) -> int:
+        asked.append(size)
+        if size > 100:
+            raise openai.BadRequestError("too many", response=httpx2.Response(400, request=REQUEST), body=None)
+        return size
+
+    assert [await client.sized("files.list", ask) for _ in range(2)] == [100, 100]
+    assert asked == [10_000, 100, 100]
+    await client.close()
 
 
 def test_who_met_nobody_and_has_not_called_since_no_longer_says_that_the_provider_is_away() -> None:

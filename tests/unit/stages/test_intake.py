@@ -1,6 +1,6 @@
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +12,9 @@ from structlog.testing import CapturingLogger
 from penstock.core.gathering import Rules
 from penstock.core.lane import Lanes
 from penstock.core.request import RequestLimits
-from penstock.postgres.intake_store import IntakeStore, Place, Stand
+from penstock.kafka.leader_epochs import EpochEnd, EpochQuestion
+from penstock.kafka.topics import Cluster, Topic
+from penstock.postgres.intake_store import HaltCode, IntakeStore, Place, Stand
 from penstock.settings import IntakeSettings
 from penstock.stages import intake as module
 from penstock.stages.assignment import Polled
@@ -26,7 +28,15 @@ class FakeStore(IntakeStore):
     def __init__(self) -> None:
         self.halted: list[Place] = []
 
-    async def halt_partition(self, place: Place, reason: str, position: int) -> None:
+    async def halt_partition(
+        self,
+        place: Place,
+        reason: str,
+        position: int,
+        code: HaltCode | None = None,
+        diverged_at: int | None = None,
+    ) -> None:
+        assert (code, diverged_at) == (None, None)
         assert reason
         assert position == 7
         self.halted.append(place)
@@ -74,7 +84,7 @@ async def test_halted_partitions_are_counted_by_their_topic(intake: Intake, log:
 
 
 DENIED, FINE = TopicPartition("denied", 0), TopicPartition("fine", 0)
-TOPICS = {each.topic: SimpleNamespace(id=uuid.uuid4()) for each in (DENIED, FINE)}
+TOPICS = {each.topic: Topic(each.topic, uuid.uuid4(), 1, 1) for each in (DENIED, FINE)}
 
 
 class Consumer:
@@ -102,8 +112,12 @@ class Consumer:
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         self.paused -= set(partitions)
 
-    async def describe(self) -> Any:
-        return SimpleNamespace(id="cluster", topics=TOPICS)
+    async def describe(self) -> Cluster:
+        return Cluster("cluster", TOPICS)
+
+    async def epoch_ends(self, questions: Mapping[TopicPartition, EpochQuestion]) -> dict[TopicPartition, EpochEnd]:
+        assert not questions, "the brokers of this test tell no epochs"
+        return {}
 
     async def poll(self, *_: object) -> dict[TopicPartition, list[Any]]:
         if DENIED not in self.paused:

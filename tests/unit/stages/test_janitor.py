@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from penstock.core.batch import BatchState, ProviderBatch
 from penstock.core.errors import ProviderRefused
 from penstock.postgres.database import Held
-from penstock.postgres.janitor_store import Duplicate, JanitorStore, Leftover, Owner, Ring
+from penstock.postgres.janitor_store import JanitorStore, Leftover, Owner, Ring, SeenBatch, Spare
 from penstock.provider.answer import ProviderFile
 from penstock.provider.client import Moved, ProviderClient, nothing
 from penstock.settings import JanitorSettings
@@ -34,6 +34,7 @@ class FakeStore(JanitorStore):
         self.marked: list[uuid.UUID] = []
         self.looked_after: list[datetime | None] = []
         self.noted: set[str] = {"the-one"}
+        self.open: list[Spare] = []
 
     def step(self, name: str) -> None:
         if name in self.failing:
@@ -63,11 +64,19 @@ class FakeStore(JanitorStore):
     async def mark_files_removed(self, lease: Held, batch_id: uuid.UUID) -> None:
         self.marked.append(batch_id)
 
-    async def note_duplicates(self, lease: Held, creates: Sequence[tuple[uuid.UUID, str]]) -> list[Duplicate]:
+    async def note_spares(self, lease: Held, account: str, seen: Sequence[SeenBatch]) -> list[Spare]:
         self.step("duplicates")
-        new = [made for _, made in creates if made not in self.noted]
-        self.noted.update(new)
-        return [Duplicate(OURS, each, 7) for each in new]
+        new = [Spare(each.provider_batch_id, OURS, 7) for each in seen if each.provider_batch_id not in self.noted]
+        self.noted |= {each.provider_batch_id for each in new}
+        self.open += new
+        return new
+
+    async def open_spares(self, account: str) -> list[Spare]:
+        return self.open
+
+    async def end_spare(self, lease: Held, provider_batch_id: str, executed: int) -> bool:
+        self.open = [each for each in self.open if each.provider_batch_id != provider_batch_id]
+        return True
 
     async def owners(self, batch_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Owner]:
         return dict.fromkeys(batch_ids, Owner(BatchState.SUBMITTED, None, "the-one"))
@@ -195,11 +204,11 @@ async def test_an_account_that_does_not_answer_keeps_no_others_clean_up_waiting_
     assert list(janitor.scanned_at) == ["other"]
 
 
-async def test_a_duplicate_is_counted_once_and_one_that_refuses_keeps_no_other() -> None:
+async def test_a_spare_batch_is_counted_once_it_has_ended_and_one_that_refuses_keeps_no_other() -> None:
     client, before = FakeClient(), counted()
     janitor = janitor_of(FakeStore(), client)
     for _ in range(3):
         janitor.scanned_at.clear()
         await janitor.round()
     assert client.cancelled == ["other"] * 3
-    assert counted() - before == 4 * 7, "what is over already was paid for too, what failed was not"
+    assert counted() - before == 7, "what is over was paid for, what failed was not, what runs is not known yet"

@@ -4,7 +4,8 @@ import errno
 import random
 import time
 import uuid
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from penstock.core.batch import BatchState
+from penstock.core.batch import BatchError, BatchState, Cancel, Remedy
 from penstock.core.errors import (
     PenstockError,
     ProviderDenied,
@@ -22,12 +23,15 @@ from penstock.core.errors import (
     Superseded,
     UnknownFormat,
 )
+from penstock.core.refusal import Concern
+from penstock.core.window import Size
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Held
-from penstock.postgres.submitter_store import Claim, Intent, SubmitterStore
+from penstock.postgres.submitter_store import Again, Claim, Intent, SubmitterStore
+from penstock.provider.answer import ProviderFile
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.submitter import DENIED_SECONDS, Submitter
+from penstock.stages.submitter import FILE_SEARCHES_MAX, Submitter
 
 UNFORESEEN = [
     UnknownFormat("manifest", "a newer chunk"),
@@ -44,6 +48,21 @@ AWAY = [
 ]
 
 
+@dataclass
+class SealedBatch:
+    """What the submitter looks at of a batch."""
+
+    id: uuid.UUID
+    state: BatchState = BatchState.SEALED
+    refusals: int = 0
+    own_creates: int = 0
+    creates: int = 0
+    lines_lost: int = 0
+    file_id: str | None = None
+    cancel: Cancel | None = None
+    size: Size = field(default_factory=lambda: Size(10, 1000, 100, 0))
+
+
 class FakeStore(SubmitterStore):
     """What the submitter would write."""
 
@@ -52,6 +71,7 @@ class FakeStore(SubmitterStore):
         self.claims = 0
         self.postponed: list[float] = []
         self.looked: list[uuid.UUID] = []
+        self.absent: list[uuid.UUID] = []
 
     async def claim(self, account: str, look_up_seconds: float) -> Claim | None:
         self.claims += 1
@@ -61,6 +81,21 @@ class FakeStore(SubmitterStore):
         if self.creating:
             raise Superseded("not sealed")
         self.postponed.append(seconds)
+
+    async def made_by_creates(self, batch_id: uuid.UUID) -> frozenset[str]:
+        return frozenset()
+
+    async def refused(
+        self,
+        lease: Held,
+        batch_id: uuid.UUID,
+        intent_ids: Sequence[uuid.UUID],
+        outcome: str,
+        again: Again,
+        *,
+        counted: bool | None = None,
+    ) -> None:
+        self.absent += intent_ids
 
     async def looked_up(self, lease: Held, batch_id: uuid.UUID) -> None:
         self.looked.append(batch_id)
@@ -93,6 +128,32 @@ class FakeAcquaintance:
         return self.known
 
 
+class FakeAccounts:
+    """Which stages the provider refuses, with its words."""
+
+    def __init__(self) -> None:
+        self.halts: dict[str, ProviderDenied] = {}
+
+    async def halt(self, account: str, stage: str, error: ProviderDenied) -> None:
+        self.halts[stage] = error
+
+    async def halted(self, account: str, stage: str) -> bool:
+        return stage in self.halts
+
+    async def end_halt(self, account: str, stage: str) -> None:
+        self.halts.pop(stage, None)
+
+
+class FakeRefusals:
+    """What was to be done about refused batches, and when they are sent again."""
+
+    def __init__(self) -> None:
+        self.acted: list[tuple[Remedy, Again]] = []
+
+    async def act(self, lease: Held, batch: BatchRow, error: BatchError, action: Remedy, again: Again) -> None:
+        self.acted.append((action, again))
+
+
 async def nothing_listed(*_: object) -> list[object]:
     return []
 
@@ -102,7 +163,7 @@ class Failing(Submitter):
 
     error: BaseException
 
-    async def upload(self, batch: BatchRow, lease: Lease, *, adopt: bool) -> str:
+    async def upload(self, batch: BatchRow, lease: Lease) -> str:
         raise self.error
 
 
@@ -125,13 +186,15 @@ def submitter_of(store: FakeStore, error: BaseException) -> Failing:
         nothing,
         deployment="test",
         lane_label=str,
+        accounts=cast("Any", FakeAccounts()),
+        refusals=cast("Any", FakeRefusals()),
     )
     submitter.error = error
     return submitter
 
 
 def claim_of(epoch: int = 1) -> Claim:
-    batch = SimpleNamespace(id=uuid.uuid4(), state=BatchState.SEALED, refusals=0, own_creates=0, file_id=None)
+    batch = SealedBatch(uuid.uuid4())
     return Claim(cast("BatchRow", cast("Any", batch)), epoch, ())
 
 
@@ -167,19 +230,28 @@ async def test_the_provider_says_itself_how_long_to_rest() -> None:
 
 
 async def test_what_is_a_batchs_own_fault_lets_the_others_go_at_once() -> None:
-    submitter = submitter_of(FakeStore(), ProviderRefused("files.create", "too large", code="invalid_file"))
+    submitter = submitter_of(
+        FakeStore(), ProviderRefused("files.create", "too large", code="invalid_file", concern=Concern.SIZE)
+    )
     await submitter.submit(claim_of(), lease_of("batch"))
     assert submitter.rests_until == 0.0
 
 
+async def test_a_refused_upload_has_its_action_by_what_it_concerns() -> None:
+    submitter = submitter_of(FakeStore(), ProviderRefused("files.create", "413", code="413", concern=Concern.SIZE))
+    await submitter.submit(claim_of(), lease_of("batch"))
+    acted = cast("FakeRefusals", cast("Any", submitter.refusals)).acted
+    assert [action for action, _ in acted] == [Remedy.HALVE]
+
+
 @pytest.mark.outcome("storage-full")
-async def test_a_file_that_is_refused_is_uploaded_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "random", lambda: 1.0)
+async def test_a_refused_account_is_halted_and_its_batch_is_not_blamed() -> None:
     store = FakeStore()
-    submitter = submitter_of(store, ProviderRefused("files.create", "You have exceeded your file storage quota"))
-    for epoch in range(1, 10):
-        await submitter.submit(claim_of(epoch), lease_of("batch"))
-    assert store.postponed == [15, 30, 60, 120, 240, 480, 960, 1800, 1800]
+    denied = ProviderDenied("files.create", "You have exceeded your file storage quota", code="400")
+    submitter = submitter_of(store, denied)
+    await submitter.submit(claim_of(), lease_of("batch"))
+    assert cast("FakeAccounts", cast("Any", submitter.accounts)).halts == {"submitter": denied}
+    assert store.postponed == [0.0]
 
 
 async def test_a_create_that_is_announced_by_then_is_looked_up_later() -> None:
@@ -197,17 +269,48 @@ async def test_while_the_database_is_away_no_batch_is_blamed(error: BaseExceptio
     assert not store.postponed
 
 
-async def test_a_refusal_of_the_key_that_others_have_seen_the_end_of_is_forgotten() -> None:
+async def test_a_halt_that_another_replica_has_ended_is_shown_no_longer() -> None:
     submitter = submitter_of(FakeStore(), ProviderDenied("files.create", "revoked"))
     halted = {"account": submitter.account}
     await submitter.submit(claim_of(), lease_of("batch"))
-    assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 1
     await submitter.round()
     assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 1
-    assert submitter.denied_at is not None
-    submitter.denied_at -= DENIED_SECONDS
+    await submitter.accounts.end_halt(submitter.account, "submitter")
     await submitter.round()
     assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 0
+
+
+@pytest.mark.parametrize("epoch", [FILE_SEARCHES_MAX, FILE_SEARCHES_MAX + 1])
+async def test_a_search_for_the_file_that_keeps_failing_ends_with_another_upload(epoch: int) -> None:
+    submitter = submitter_of(FakeStore(), KeyError())
+
+    async def refuse(_: object) -> AsyncIterator[ProviderFile]:
+        raise ProviderRefused("files.list", "limit is too large", code="400")
+        yield  # it is a generator
+
+    submitter.client = cast("Any", SimpleNamespace(files=refuse))
+    lease = Lease("batch", epoch, 60.0, float("inf"), time.monotonic())
+    if epoch <= FILE_SEARCHES_MAX:
+        with pytest.raises(ProviderUnavailable):
+            await submitter.find_file("name", 1, lease)
+    else:
+        assert await submitter.find_file("name", 1, lease) is None
+
+
+@pytest.mark.parametrize("cancel", [None, Cancel.ANSWER])
+async def test_an_operators_cancel_ends_a_doubt_that_cannot_be_looked_up(cancel: Cancel | None) -> None:
+    store = FakeStore()
+    submitter = submitter_of(store, KeyError())
+
+    async def fail(*_: object) -> list[object]:
+        raise ProviderUnavailable("batches.list", "500")
+
+    submitter.client = cast("Any", SimpleNamespace(back_to=fail))
+    old = Intent(uuid.uuid4(), datetime.now(UTC), 1e6)
+    claim = replace(claim_of(), doubts=(old,))
+    cast("Any", claim.batch).state, cast("Any", claim.batch).cancel = BatchState.CREATING, cancel
+    await submitter.submit(claim, lease_of("batch"))
+    assert (store.looked, store.absent) == (([claim.batch.id], []) if cancel is None else ([], [old.id]))
 
 
 async def test_with_another_projects_key_no_create_is_found_absent() -> None:

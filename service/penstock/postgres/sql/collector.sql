@@ -18,7 +18,7 @@ INSERT INTO quota (account, model, learned_limit, learned_at, probing)
 VALUES ($1, $2, $3, clock_timestamp(), $3::bigint IS NULL)
 ON CONFLICT (account, model) DO UPDATE
 SET learned_limit = coalesce(excluded.learned_limit, quota.learned_limit), learned_at = excluded.learned_at,
-    probing = excluded.probing;
+    probing = excluded.probing, validating_max = 1;
 
 -- name: given_up_open
 SELECT EXISTS (

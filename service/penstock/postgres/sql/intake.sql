@@ -5,19 +5,21 @@ FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[]) AS new (topic_i
 ON CONFLICT DO NOTHING;
 
 -- name: read_positions
-SELECT p.topic_id, p.partition, p.position, p.halted_reason, p.acknowledged
+SELECT
+    p.topic_id, p.partition, p.position, p.halted_reason, p.acknowledged, p.halt_code, p.diverged_at, p.incarnation,
+    CASE WHEN p.leader_epoch_at = p.position THEN p.leader_epoch END AS epoch
 FROM position AS p
 JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
 WHERE p.kafka_cluster_id = $1;
 
 -- name: read_answered
-SELECT topic_id, partition, first, last FROM answered ORDER BY topic_id, partition, first;
+SELECT topic_id, partition, incarnation, first, last FROM answered ORDER BY topic_id, partition, incarnation, first;
 
 -- name: known_topics
 SELECT DISTINCT topic_id FROM position WHERE kafka_cluster_id = $1;
 
 -- name: lock_positions
-SELECT p.topic_id, p.partition, p.position
+SELECT p.topic_id, p.partition, p.position, p.incarnation
 FROM position AS p
 JOIN unnest($2::uuid[], $3::integer[]) AS mine (topic_id, partition) USING (topic_id, partition)
 WHERE p.kafka_cluster_id = $1
@@ -25,19 +27,27 @@ ORDER BY p.topic_id, p.partition
 FOR UPDATE OF p;
 
 -- name: move_positions
-UPDATE position AS p SET position = new.position
-FROM unnest($2::uuid[], $3::integer[], $4::bigint[]) AS new (topic_id, partition, position)
+UPDATE position AS p SET position = new.position, leader_epoch = new.epoch, leader_epoch_at = new.position
+FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::integer[]) AS new (topic_id, partition, position, epoch)
 WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition;
 
+-- name: take_epochs
+UPDATE position AS p SET leader_epoch = new.epoch, leader_epoch_at = new.position
+FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::integer[]) AS new (topic_id, partition, position, epoch)
+WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition
+    AND p.position = new.position;
+
 -- name: halt_partition
-UPDATE position SET halted_reason = $4
+UPDATE position SET halted_reason = $4, halt_code = $6, diverged_at = $7
 WHERE kafka_cluster_id = $1 AND topic_id = $2 AND partition = $3 AND position <= $5 AND halted_reason IS NULL;
 
 -- name: resume_partition
 INSERT INTO position (kafka_cluster_id, topic_id, partition, topic, position, acknowledged)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (kafka_cluster_id, topic_id, partition) DO UPDATE
-SET halted_reason = NULL, position = excluded.position, acknowledged = excluded.acknowledged;
+SET halted_reason = NULL, halt_code = NULL, diverged_at = NULL, position = excluded.position,
+    acknowledged = excluded.acknowledged, leader_epoch = NULL, leader_epoch_at = excluded.position,
+    incarnation = position.incarnation + CASE WHEN position.halt_code = 'diverged' THEN 1 ELSE 0 END;
 
 -- name: read_lanes
 SELECT l.id, l.account, l.endpoint, l.model, l.completion_window, l.closed_at IS NOT NULL AS closed

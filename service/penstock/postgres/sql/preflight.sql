@@ -10,3 +10,8 @@ SELECT
 
 -- name: running_processes
 SELECT count(*) FROM replica WHERE seen_at > clock_timestamp() - interval '30 seconds';
+
+-- name: count_without_epoch
+SELECT count(*) FROM position
+WHERE kafka_cluster_id = $1 AND topic = ANY ($2::text[]) AND halted_reason IS NULL
+    AND (leader_epoch IS NULL OR leader_epoch_at IS DISTINCT FROM position);

@@ -131,6 +131,13 @@ FROM (
 JOIN lane AS l ON l.id = w.lane_id
 GROUP BY l.account, w.stage;
 
+-- name: validating_late
+SELECT l.account, count(*) AS batches
+FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+WHERE b.provider_open AND b.provider_status = 'validating'
+    AND b.submitted_at < clock_timestamp() - make_interval(secs => $1)
+GROUP BY l.account;
+
 -- name: totals
 SELECT
     count(*) FILTER (WHERE state = 'published') AS batches_published,
@@ -169,6 +176,11 @@ SELECT 'lane', account || endpoint || ':' || model || '@' || completion_window, 
 FROM lane WHERE halted_reason IS NOT NULL
 UNION ALL
 SELECT 'batch', id::text, parked_reason, false FROM batch WHERE parked_reason IS NOT NULL AND state = 'decided'
+UNION ALL
+SELECT 'account', account,
+    format('%s: %s: %s; next try at %s UTC', operation, code, detail, to_char(next_at AT TIME ZONE 'UTC', 'HH24:MI:SS')),
+    false
+FROM account_halt
 UNION ALL
 SELECT kind, name, reason, true FROM pause
 ORDER BY kind, name;

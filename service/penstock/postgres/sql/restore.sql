@@ -2,9 +2,10 @@
 DELETE FROM answered;
 
 -- name: insert_answered
-INSERT INTO answered (topic_id, partition, first, last)
-SELECT topic_id, partition, first, last
-FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::bigint[]) AS new (topic_id, partition, first, last);
+INSERT INTO answered (topic_id, partition, incarnation, first, last)
+SELECT topic_id, partition, incarnation, first, last
+FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[])
+    AS new (topic_id, partition, incarnation, first, last);
 
 -- name: forget_positions
 UPDATE batch SET next_position = 0 WHERE state = 'decided' AND next_position > 0;

@@ -13,7 +13,7 @@ INSERT INTO quota (account, model) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 -- name: lock_quota
 SELECT
     CASE WHEN learned_at > clock_timestamp() - make_interval(secs => $3) THEN learned_limit END AS learned_limit,
-    probing, factor
+    probing, factor, validating_max
 FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
 
 -- name: batches_waiting
@@ -28,7 +28,11 @@ LIMIT 100;
 -- name: reserved
 SELECT
     coalesce(sum(r.tokens), 0)::bigint AS tokens, count(*) AS batches,
-    count(*) FILTER (WHERE coalesce(b.provider_status, 'validating') = 'validating')
+    -- What is validated for too long holds up no other; it is reported.
+    count(*) FILTER (
+        WHERE coalesce(b.provider_status, 'validating') = 'validating'
+            AND coalesce(b.submitted_at > clock_timestamp() - make_interval(secs => $3), true)
+    )
         -- What was refused holds no tokens any more, but nothing is learned from it until it is collected.
         + (SELECT count(*) FROM batch AS f JOIN lane AS l ON l.id = f.lane_id
            WHERE f.state = 'ended' AND f.provider_status = 'failed' AND l.account = $1 AND l.model = $2) AS unproven
@@ -57,12 +61,13 @@ LIMIT 20;
 SELECT b.id
 FROM batch AS b
 LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
-WHERE b.state = 'sealed' AND b.cancel = 'answer' AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
+WHERE b.state = 'sealed' AND b.cancel IS NOT NULL AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp())
 ORDER BY b.sealed_at
 LIMIT 20;
 
 -- name: claimable_batch
-SELECT b.id
+-- While the account is halted, a sealed batch is only claimed when a try is due; look-ups of creates go on.
+SELECT b.id, b.state, EXISTS (SELECT FROM account_halt AS h WHERE h.account = $1 AND h.stage = 'submitter') AS halted
 FROM batch AS b
 JOIN lane AS a ON a.id = b.lane_id
 LEFT JOIN lease AS l ON l.name = 'batch/' || b.id
@@ -73,6 +78,10 @@ WHERE a.account = $1 AND (l.expires_at IS NULL OR l.expires_at < clock_timestamp
             b.state = 'sealed' AND b.not_before <= clock_timestamp() AND b.deadline_at > clock_timestamp()
             AND b.cancel IS NULL
             AND EXISTS (SELECT FROM reservation AS r WHERE r.batch_id = b.id)
+            AND NOT EXISTS (
+                SELECT FROM account_halt AS h
+                WHERE h.account = $1 AND h.stage = 'submitter' AND h.next_at > clock_timestamp()
+            )
         )
     )
     AND b.state IN ('sealed', 'creating')
@@ -93,7 +102,8 @@ SELECT
     b.decision_id, b.finals, b.next_position, b.sealed_at, b.submitted_at, b.ended_at, b.decided_at, b.deadline_at,
     b.cost_usd, b.saving_usd, l.account, l.endpoint, l.model, l.completion_window,
     (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id
-     WHERE f.root_id = b.root_id AND coalesce(i.outcome, 'landed') IN ('landed', 'adopted')) AS creates,
+     WHERE f.root_id = b.root_id AND coalesce(i.counted, coalesce(i.outcome, 'landed') IN ('landed', 'adopted')))
+        AS creates,
     (SELECT count(*) FROM intent AS i
      WHERE i.batch_id = b.id AND coalesce(i.outcome, 'landed') IN ('landed', 'adopted')) AS own_creates
 FROM batch AS b
@@ -138,7 +148,7 @@ FROM intent WHERE batch_id = $1 AND settled_at IS NULL ORDER BY intended_at;
 UPDATE intent SET looked_up_at = clock_timestamp() WHERE batch_id = $1 AND settled_at IS NULL;
 
 -- name: settle_intent
-UPDATE intent SET settled_at = clock_timestamp(), outcome = $2, provider_batch_id = $3
+UPDATE intent SET settled_at = clock_timestamp(), outcome = $2, provider_batch_id = $3, counted = $4
 WHERE id = $1 AND settled_at IS NULL;
 
 -- name: move_to_submitted
@@ -151,7 +161,7 @@ WHERE id = $1;
 UPDATE batch
 SET state = 'sealed', not_before = clock_timestamp() + make_interval(secs => $2), refusals = refusals + $3,
     file_id = CASE WHEN $4 THEN NULL ELSE file_id END, provider_batch_id = NULL, provider_status = NULL,
-    output_file_id = NULL, error_file_id = NULL, cancel_requested_at = NULL, cancel = nullif(cancel, 'again'),
+    output_file_id = NULL, error_file_id = NULL, cancel_requested_at = NULL,
     provider_errors = NULL, provider_created_at = NULL, expires_at = NULL, submitted_at = NULL, ended_at = NULL,
     cost_usd = NULL, saving_usd = NULL
 WHERE id = $1;
@@ -168,3 +178,31 @@ DELETE FROM part WHERE batch_id = $1;
 -- name: move_to_ended
 UPDATE batch SET state = 'ended', ended_at = clock_timestamp(), verdict_code = $2, verdict_message = $3
 WHERE id = $1;
+
+-- name: exempt_create
+UPDATE intent SET counted = false WHERE batch_id = $1 AND provider_batch_id = $2;
+
+-- name: made_by_creates
+-- The provider's batches that creates of a batch are known to have made.
+SELECT provider_batch_id FROM intent WHERE batch_id = $1 AND provider_batch_id IS NOT NULL
+UNION
+SELECT provider_batch_id FROM spare_batch WHERE batch_id = $1;
+
+-- name: move_to_withdrawn
+-- Without an answer it is closed as one that is given up: nothing of it is collected, its requests go again.
+UPDATE batch
+SET state = 'ended', ended_at = clock_timestamp(),
+    verdict_code = CASE WHEN cancel = 'answer' THEN $2 END, verdict_message = CASE WHEN cancel = 'answer' THEN $3 END,
+    abandoned_at = CASE WHEN cancel = 'again' THEN clock_timestamp() END
+WHERE id = $1;
+
+-- name: raise_validating_max
+-- Each batch that gets past the provider's validation lets twice as many of its model be validated at once.
+UPDATE quota AS q SET validating_max = least(q.validating_max::bigint << passed.batches, 1024)
+FROM (
+    SELECT l.account, l.model, least(count(*), 10)::integer AS batches
+    FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+    WHERE b.id = ANY($1::uuid[])
+    GROUP BY l.account, l.model
+) AS passed
+WHERE q.account = passed.account AND q.model = passed.model AND q.validating_max < 1024;

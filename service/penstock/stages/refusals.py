@@ -1,0 +1,84 @@
+"""What follows when the provider refuses a batch, at its upload, its create or its validation: nothing was executed."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from penstock.core.batch import KNOWN_CODES, BatchError, Remedy, Verdict, positions
+from penstock.core.lane import Lanes
+from penstock.core.quota import learned_limit
+from penstock.postgres.batch_row import BatchRow
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.submitter_store import Again
+from penstock.stages.lease import Lease
+from penstock.telemetry import metrics
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Carries out the action for a refused batch, whichever call refused it. Safe to run twice: the state decides."""
+
+    store: CollectorStore
+    lanes: Lanes
+
+    async def act(
+        self, lease: Lease, batch: BatchRow, error: BatchError, action: Remedy, again: Again
+    ) -> Verdict | None:
+        """Send the batch or its pieces again, or halt its lane; returns the answer to all of it, where that is due.
+
+        Args:
+            lease: under which the batch is worked on.
+            batch: ended, or sealed and not created.
+            error: what the provider said.
+            action: what is to be done.
+            again: when the whole batch is sent again, and with which file.
+        """
+        metrics.batches_refused.labels(error.code if error.code in KNOWN_CODES else "other").inc()
+        log.warning(
+            "batch.refused",
+            batch=str(batch.id),
+            code=error.code,
+            detail=error.message,
+            line=error.line,
+            action=action.name,
+        )
+        count = batch.size.requests
+        match action:
+            case Remedy.ANSWER_ALL:
+                return Verdict(error.code, error.message)
+            case Remedy.AGAIN:
+                await self.store.again(lease, batch, again)
+            case Remedy.AGAIN_SMALLER:
+                return await self.out_of_tokens(lease, batch, error, again)
+            case Remedy.ANSWER_LINE:
+                line = error.line or 1
+                rest = positions(batch.parts, 0, line - 1) + positions(batch.parts, line, count - line)
+                bad = positions(batch.parts, line - 1, 1)
+                verdict = Verdict(error.code, error.message)
+                await self.store.split(lease, batch, [(bad, verdict), (rest, None)], batch.lines_lost + 1)
+            case Remedy.HALVE:
+                halves = [positions(batch.parts, 0, count // 2), positions(batch.parts, count // 2, count)]
+                await self.store.split(lease, batch, [(half, None) for half in halves], 0)
+            case Remedy.HALT_LANE:
+                await self.store.halt_lane(lease, batch, f"{error.code}: {error.message}")
+                log.error(
+                    "lane.halted",
+                    lane=str(batch.key),
+                    code=error.code,
+                    detail=error.message,
+                    batch=str(batch.id),
+                    fix="read the provider's words, then: penstock resume lane",
+                )
+        return None
+
+    async def out_of_tokens(self, lease: Lease, batch: BatchRow, error: BatchError, again: Again) -> Verdict | None:
+        """Learn the model's limit and send the batch again; a single request above the limit has its answer."""
+        limit = learned_limit(error.message)
+        configured = self.lanes.policy(batch.key).enqueued_tokens_max
+        in_force = await self.store.learn_limit(batch.key.account, batch.key.model, limit, configured)
+        if batch.size.requests == 1 and in_force is not None and batch.size.tokens > in_force:
+            return Verdict(error.code, error.message)
+        await self.store.again(lease, batch, again, exempt=True)
+        return None
