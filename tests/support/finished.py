@@ -44,7 +44,7 @@ POLLED = {
     "submitter": {
         "models_waiting": "",
         "batches_waiting": f"'{ACCOUNT}', '{LANE.model}'",
-        "reserved": f"'{ACCOUNT}', '{LANE.model}'",
+        "reserved": f"'{ACCOUNT}', '{LANE.model}', 900",
         "past_deadline": "",
         "withdrawn": "",
         "claimable_batch": f"'{ACCOUNT}', 30",
