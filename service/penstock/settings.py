@@ -221,7 +221,23 @@ class PollerSettings(Section):
         60.0, gt=0, description="Longest time between two rounds; with webhooks 600 by default."
     )
     stuck_grace_seconds: float = Field(3600.0, ge=0, description="Past its expiry a batch is cancelled after this.")
-    cancel_grace_seconds: float = Field(1800.0, ge=0, description="A cancelled batch that never ends is given up.")
+    cancel_grace_seconds: float = Field(
+        1800.0,
+        ge=0,
+        description="A batch that must end, and does not, or cannot be retrieved for so long, is given up.",
+    )
+    unmoved_seconds: float = Field(
+        300.0,
+        ge=1,
+        le=86400,
+        description="A batch whose status does not move in the list is retrieved by itself this often.",
+    )
+    given_up_seconds: float = Field(
+        7 * 86400.0,
+        ge=3600,
+        le=30 * 86400,
+        description="A batch that was given up and never ends is watched, and keeps its tokens, for so long.",
+    )
 
     def hinted(self) -> Self:
         """The same where webhooks tell what happens: slower, but for what was set."""

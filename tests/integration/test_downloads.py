@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from penstock.core.decision import Kind
 from penstock.core.errors import ProviderError, ProviderUnavailable
 from penstock.core.identity import wire_id
 from penstock.postgres.batch_row import BatchRow
@@ -171,3 +172,17 @@ async def test_a_body_whose_last_line_is_cut_has_to_agree_minutes_apart(
         suspicion.since -= module.PROVEN_SECONDS * 2
     with pytest.raises(ProviderUnavailable):
         await spooled(downloader, batch)
+
+
+@pytest.mark.defence("nameless_lines")
+@pytest.mark.outcome("line-nameless")
+async def test_what_is_missing_beside_lines_that_name_nobody_is_unreadable(
+    account: Account, downloader: Downloader
+) -> None:
+    """Off: it goes again as if it had not been executed, without end."""
+    downloader.file_gone_seconds = 0.0
+    batch = await ended(account, {"batch": {"lines": [{"count": 1, "written": {"custom_id": None}}]}})
+    with pytest.raises(ProviderUnavailable, match="cannot be read"):
+        await spooled(downloader, batch)
+    found = (await spooled(downloader, batch)).judged()
+    assert sorted(found) == [Kind.SUCCESS, Kind.UNREADABLE], "it is paid for without end"

@@ -164,6 +164,24 @@ async def test_a_cancelled_batch_keeps_its_results_and_the_rest_is_as_asked(talk
     await talk.check()
 
 
+@pytest.mark.outcome("cancel-lost")
+async def test_status_says_what_happens_to_a_cancelled_batch_that_nobody_can_ask_about(talk: Conversation) -> None:
+    simulator, lines = talk.bridge.simulator, chats("unasked", 4)
+    await simulator.faults([{"when": {"model": "unasked"}, "times": 1, "batch": {"seconds": LONG, "done_fraction": 0}}])
+    await talk.bridge.produce(lines)
+    batch = await batch_in(talk, "unasked", "submitted")
+    await simulator.faults([{"operation": "batches.retrieve", "http": {"status": 400}}])
+    done = await pull(talk, "cancel", batch["id"], "--yes")
+    assert "penstock status shows what happens to it" in done.out
+    (ending,) = (await pull(talk, "status", "--output", "json")).json["ending"]
+    assert (ending["id"], ending["cancel"]) == (str(batch["id"]), "answer")
+    assert "it is given up here" in ending["what_happens"]
+    assert "it is given up here" in " ".join((await pull(talk, "status")).out.split())
+    await simulator.faults([])
+    assert codes(await talk.answers(ids(lines))) == {"batch_cancelled": 4}
+    await talk.check()
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["answered", "again"])
 async def test_a_batch_that_was_not_sent_is_answered_or_goes_again_in_another(
     talk: Conversation, *, again: bool

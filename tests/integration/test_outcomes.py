@@ -42,6 +42,7 @@ async def talk(
         "intake_linger_seconds": 0.2,
         "poller_cancel_grace_seconds": 0.5,
         "poller_stuck_grace_seconds": 0,
+        "poller_unmoved_seconds": 1,
         "publisher_file_gone_seconds": GONE_SECONDS,
     }
     async with (
@@ -204,6 +205,48 @@ async def test_unknown_statuses_empty_file_ids_and_null_fields_are_borne(talk: C
     await talk.check()
 
 
+@pytest.mark.outcome("list-never-moves")
+async def test_a_list_that_is_stale_for_good_holds_nothing_up_and_is_told_once(talk: Conversation) -> None:
+    await talk.bridge.simulator.faults([{"operation": "batches.list", "http": {"listed_status": "validating"}}])
+    models = ("listed-1", "listed-2", "listed-3")
+    for answers in await asyncio.gather(*(talk.ask(chats(model, 3)) for model in models)):
+        assert statuses(answers) == {(200, "1"): 3}
+    assert len(talk.service.logs("list.stale")) == 1
+    await talk.check()
+
+
+@pytest.mark.outcome("retrieve-never", "cancel-lost")
+async def test_a_batch_that_can_never_be_retrieved_is_given_up_and_goes_again(talk: Conversation) -> None:
+    simulator, models = talk.bridge.simulator, ("outlasted", "called-off")
+    overdue = fault("outlasted", show={"*": {"expires_at": 1}}, seconds={"in_progress": 3600})
+    called_off = fault("called-off", seconds={"in_progress": 3600})
+    await simulator.faults(
+        [
+            {"operation": "batches.retrieve", "http": {"status": 500}},
+            *overdue,
+            *called_off,
+            *fault("idle", stuck="validating"),
+        ]
+    )
+    await talk.bridge.produce([each for model in (*models, "idle") for each in chats(model, 2)])
+    cancel = """
+        UPDATE batch AS b SET cancel = 'again', cancel_asked_at = clock_timestamp() FROM lane AS l
+        WHERE l.id = b.lane_id AND l.model = 'called-off' AND b.state = 'submitted' AND b.cancel IS NULL
+    """
+    async with asyncio.timeout(WAIT_SECONDS):
+        given_up: set[str] = set()
+        while given_up < set(models):
+            await talk.bridge.sql(cancel)
+            given_up = {model for model in models for each in await talk.batches(model) if each["abandoned_at"]}
+            await asyncio.sleep(0.1)
+    await simulator.faults([])
+    answers = await talk.answers([f"{model}-{number}" for model in models for number in range(2)])
+    assert statuses(answers) == {(200, "1"): 4}
+    await talk.bridge.sql(cancel.replace("called-off", "idle"))
+    await talk.answers(["idle-0", "idle-1"])
+    await talk.check()
+
+
 @pytest.mark.outcome("status-spelling")
 async def test_statuses_and_times_in_another_spelling_are_read(talk: Conversation) -> None:
     show = {
@@ -257,12 +300,13 @@ async def test_a_batch_that_never_ends_is_cancelled_and_then_given_up(talk: Conv
     overdue: dict[str, Any] = {"show": {"*": {"expires_at": 1}}, "seconds": {"in_progress": 3600}}
     gives_way, stays = fault("slow", **overdue, done_fraction=0.5), fault("stuck", **overdue, stuck="cancelling")
     await talk.bridge.simulator.faults([*gives_way, *stays])
+    earlier = {each["batch"] for each in talk.service.logs("batch.abandoned")}
+    before = await talk.service.metric("penstock_duplicate_executions_total", cause="abandoned")
     slow, stuck = await asyncio.gather(talk.ask(chats("slow", 4)), talk.ask(chats("stuck", 4)))
     assert statuses(slow) == statuses(stuck) == {(200, "1"): 4}
-    assert {each["batch"] for each in talk.service.logs("batch.abandoned")} == {
-        str((await talk.batches("stuck"))[0]["id"])
-    }
-    assert await talk.service.metric("penstock_duplicate_executions_total", cause="abandoned") == 4
+    given_up = {each["batch"] for each in talk.service.logs("batch.abandoned")} - earlier
+    assert given_up == {str((await talk.batches("stuck"))[0]["id"])}
+    assert await talk.service.metric("penstock_duplicate_executions_total", cause="abandoned") == before + 4
     await talk.check()
 
 

@@ -2,8 +2,15 @@
 
 import pytest
 
-from penstock.core.window import PROBE_SECONDS_MAX
+from penstock.core.decision import Kind, Reconciliation
+from penstock.core.lane import Lanes
+from penstock.core.window import PROBE_SAMPLE, PROBE_SECONDS_MAX
+from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.collector_store import CollectorStore
+from penstock.postgres.database import Database
 from penstock.postgres.window_store import WindowStore
+from penstock.stages.collector import Collector
+from penstock.stages.downloader import Spooled
 from tests.support.rows import batch_of, chunk_of, migrated, store
 
 
@@ -22,3 +29,24 @@ async def test_a_probe_that_takes_too_long_holds_nothing_else_up_and_is_reported
             await connection.execute(late, probe, PROBE_SECONDS_MAX)
         (window,) = await WindowStore(pool).windows()
         assert (window.probe_running, window.probe_overdue) == (False, True), "it holds the lane up for ever"
+
+
+@pytest.mark.defence("probe_sample")
+async def test_a_few_requests_that_fail_do_not_have_their_lane_probe(database: str) -> None:
+    """Off: they do, and all else of the lane waits for small probes."""
+    async with migrated(database) as pool:
+        lines = {requests: await failed_batch(pool, requests) for requests in (PROBE_SAMPLE - 1, PROBE_SAMPLE)}
+        collector = Collector(CollectorStore(pool, 4), ChunkReader(pool), Lanes(), str, 2)
+        for requests, (batch, spooled) in lines.items():
+            await collector.learn(batch, spooled)
+            async with pool.pool.acquire() as connection:
+                probing = await connection.fetchval("SELECT probing_at IS NOT NULL FROM lane")
+            assert probing == (requests == PROBE_SAMPLE), f"{requests} requests decide"
+
+
+async def failed_batch(pool: Database, requests: int) -> tuple[BatchRow, Spooled]:
+    """A batch of which every line is a failure by the provider's fault."""
+    batch = await CollectorStore(pool, 4).load(await batch_of(pool, requests))
+    lines = Reconciliation({}, requests)
+    lines.kinds[:] = bytes([Kind.OWN_FAILURE]) * requests
+    return batch, Spooled([], [], lines)

@@ -153,6 +153,69 @@ async def test_a_batch_that_tells_no_expiry_is_overdue_after_its_window(account:
     assert young < 0
 
 
+@pytest.mark.defence("stale_list")
+@pytest.mark.outcome("list-never-moves")
+async def test_what_a_stale_list_shows_as_it_was_is_retrieved(account: Account) -> None:
+    """Off: it stands still for ever."""
+    watching, submitted = poller(account), [await account.submit() for _ in range(2)]
+    for _, provider_batch_id in submitted:
+        await reach(account.sdk, provider_batch_id)
+    await account.simulator.faults([{"operation": "batches.list", "http": {"listed_status": "validating"}}])
+    await watching.round()
+    assert (await account.row(submitted[0][0]))["state"] == "submitted", "the list is believed for a while"
+    watching.asked_at = dict.fromkeys(watching.asked_at, -1e9)
+    await watching.round()
+    assert {(await account.row(batch_id))["state"] for batch_id, _ in submitted} == {"ended"}, "it stands still"
+
+
+@pytest.mark.defence("lost_batches")
+@pytest.mark.outcome("retrieve-never")
+async def test_a_batch_that_can_never_be_retrieved_is_closed_and_watched_on(account: Account) -> None:
+    """Off: it is open for ever."""
+    expired = {"*": {"expires_at": int(AN_HOUR_AGO.timestamp())}}
+    await account.simulator.faults([{"batch": {"seconds": {"in_progress": 3600}, "show": expired}}])
+    watching, (batch_id, provider_batch_id) = poller(account), await account.submit()
+    await account.simulator.faults([NEVER_ENDS])
+    await account.submit()
+    lost = {"operation": "batches.retrieve", "when": {"path": f"*/{provider_batch_id}"}, "http": {"status": 400}}
+    await account.simulator.faults([lost])
+    await watching.round()
+    assert (await account.row(batch_id))["abandoned_at"] is None, "it failed once"
+    watching.failing_since = dict.fromkeys(watching.failing_since, -1e9)
+    await watching.round()
+    row = await account.row(batch_id)
+    assert (row["state"], row["provider_open"]) == ("ended", True), "it is open for ever"
+
+
+@pytest.mark.defence("given_up_bound")
+async def test_a_batch_that_was_given_up_and_never_ends_has_its_tokens_for_so_long(account: Account) -> None:
+    """Off: it has them for ever."""
+    await account.simulator.faults([NEVER_ENDS])
+    watching, (batch_id, _) = poller(account), await account.submit(cancel_requested_at=AN_HOUR_AGO)
+    lease = await held(account.pool, "poller/another")
+    assert await PollerStore(account.pool).abandon(lease, batch_id, gone=False)
+    await watching.round()
+    assert (await account.row(batch_id))["provider_open"]
+    await account.set(batch_id, abandoned_at=datetime.now(UTC) - timedelta(days=8))
+    await watching.round()
+    assert not (await account.row(batch_id))["provider_open"], "it keeps its tokens for ever"
+    async with account.pool.pool.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM reservation") == 0
+
+
+@pytest.mark.defence("plain_statuses")
+@pytest.mark.outcome("status-spelling")
+async def test_a_batch_whose_status_is_spelled_in_another_way_ends(account: Account) -> None:
+    """Off: it never does."""
+    await account.simulator.faults([{"batch": {"show": {"completed": {"status": "Completed"}}}}])
+    watching, (batch_id, provider_batch_id) = poller(account), await account.submit()
+    async with asyncio.timeout(30):
+        while str(await account.status(provider_batch_id)) != "Completed":
+            await asyncio.sleep(0.05)
+    await watching.round()
+    assert (await account.row(batch_id))["state"] == "ended", "it never ends"
+
+
 @pytest.mark.defence("lane_window")
 @pytest.mark.outcome("null-expiry")
 async def test_a_batch_that_tells_no_expiry_has_the_completion_window_of_its_lane(account: Account) -> None:

@@ -164,6 +164,11 @@ FILES = (
 )
 
 LIMITS = (
+    Row(
+        "limit-beside-given-up",
+        "`token_limit_exceeded` while a batch that was given up may still hold tokens",
+        "neither limit nor factor is learned from it; the batch goes again later",
+    ),
     Row("limit-requests", "50,000 requests in a batch", "never more"),
     Row("limit-bytes", "200,000,000 bytes in a batch", "never more"),
     Row("limit-inputs", "50,000 embedding inputs in a batch", "never more; a request with more is a dead letter"),

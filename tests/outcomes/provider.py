@@ -80,7 +80,26 @@ ENDS = (
         "stuck-cancelling",
         "never leaves `cancelling`",
         "past `PENSTOCK_POLLER_CANCEL_GRACE_SECONDS` it is given up here: its requests go again, counted as paid twice "
-        "(`abandoned`); at the provider it is watched to its end, and its tokens stay reserved until then",
+        "(`abandoned`); at the provider it is watched to its end, or for `PENSTOCK_POLLER_GIVEN_UP_SECONDS`; its "
+        "tokens stay reserved until then, and its usage is counted as paid in vain",
+    ),
+    Row(
+        "list-never-moves",
+        "the list shows statuses that are stale for good, while retrieve tells the truth",
+        "a batch whose status does not move is retrieved every `PENSTOCK_POLLER_UNMOVED_SECONDS`; told once for each "
+        "account (`list.stale`)",
+    ),
+    Row(
+        "retrieve-never",
+        "a batch of ours cannot be retrieved, in whatever way (a proxy turns 404 into 500)",
+        "past its expiry and both graces, once it has failed for `PENSTOCK_POLLER_CANCEL_GRACE_SECONDS`, it is given "
+        "up here and goes again; a day later when the account knows none of ours",
+    ),
+    Row(
+        "cancel-lost",
+        "`penstock cancel` of a batch that cannot be retrieved",
+        "it is given up here after `PENSTOCK_POLLER_CANCEL_GRACE_SECONDS`, a day later when the account knows none of "
+        "ours; `penstock status` says so",
     ),
     Row(
         "forgotten",

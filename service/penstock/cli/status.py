@@ -17,7 +17,8 @@ from penstock.cli.printing import Output, OutputOption, age, console, money, pri
 from penstock.postgres.census_store import Gauges, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
-from penstock.settings import Settings
+from penstock.settings import PollerSettings, Settings
+from penstock.stages.acquaintance import GRACE_SECONDS
 
 WATCH_SECONDS = 2.0
 STAGES = ("window", "sealed", "submitted", "ended")
@@ -31,6 +32,8 @@ class Report:
     totals: dict[str, Any]
     backlogs: list[dict[str, Any]]
     halts: list[dict[str, Any]]
+    ending: list[dict[str, Any]]
+    """Batches that have to end, each with what happens to it."""
 
 
 def status(
@@ -50,29 +53,31 @@ def status(
         async with opened(settings) as database:
             store, screen = ReportStore(database), console()
             accounts = read_accounts(settings, settings.read_lanes()).keys()
-            report = await read(store, accounts)
+            report = await read(store, accounts, settings.poller)
             if output is Output.JSON:
                 print_json(as_json(report), indent=None if watch else 2)
                 while watch:
                     await asyncio.sleep(WATCH_SECONDS)
-                    print_json(as_json(await read(store, accounts)), indent=None)
+                    print_json(as_json(await read(store, accounts, settings.poller)), indent=None)
             elif watch:
-                await show_for_ever(store, accounts, report, screen)
+                await show_for_ever(store, accounts, settings.poller, screen)
             else:
                 screen.print(picture(report))
 
     command(main)
 
 
-async def show_for_ever(store: ReportStore, accounts: Container[str], report: Report, screen: Console) -> None:
+async def show_for_ever(
+    store: ReportStore, accounts: Container[str], settings: PollerSettings, screen: Console
+) -> None:
     """The picture, again and again in its place."""
-    with Live(picture(report), console=screen, auto_refresh=False) as live:
+    with Live(picture(await read(store, accounts, settings)), console=screen, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            live.update(picture(await read(store, accounts)), refresh=True)
+            live.update(picture(await read(store, accounts, settings)), refresh=True)
 
 
-async def read(store: ReportStore, accounts: Container[str]) -> Report:
+async def read(store: ReportStore, accounts: Container[str], settings: PollerSettings) -> Report:
     """Ask the database; what waits for other accounts than the configured ones stands still."""
     gauges = await store.gauges()
     unknown = [
@@ -84,7 +89,29 @@ async def read(store: ReportStore, accounts: Container[str]) -> Report:
         }
         for account, requests in without_account(gauges.waits, accounts).items()
     ]
-    return Report(gauges, await store.totals(), await store.backlogs(), [*await store.halts(), *unknown])
+    halts = [*await store.halts(), *unknown]
+    ending = [{**each, "what_happens": what_happens(each, settings)} for each in await store.ending()]
+    return Report(gauges, await store.totals(), await store.backlogs(), halts, ending)
+
+
+def what_happens(batch: dict[str, Any], settings: PollerSettings) -> str:
+    """What becomes of a batch that has to end at the provider, and when at the latest."""
+    if batch["given_up_seconds"] is not None:
+        left = max(0.0, settings.given_up_seconds - batch["given_up_seconds"])
+        return (
+            f"given up here {age(batch['given_up_seconds'])} ago, its requests go on without it; "
+            f"the provider is asked about it for {age(left)} more, and its tokens stay reserved until then"
+        )
+    grace = age(settings.cancel_grace_seconds)
+    if batch["told_seconds"] is not None:
+        return (
+            f"the provider was told to stop it {age(batch['told_seconds'])} ago; "
+            f"if it has not ended {grace} after that, it is given up here"
+        )
+    return (
+        f"cancelled {age(batch['asked_seconds'])} ago; if the provider cannot be asked about it for {grace}, it is "
+        f"given up here, {age(GRACE_SECONDS)} later when the account's key knows none of our batches"
+    )
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -100,6 +127,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "in_doubt": {"creates": gauges.in_doubt, "oldest_age_seconds": gauges.in_doubt_age_seconds},
         "backlogs": report.backlogs,
         "halts": report.halts,
+        "ending": report.ending,
         "last_day": report.totals,
     }
 
@@ -124,6 +152,8 @@ def picture(report: Report) -> RenderableType:
     for each in report.halts:
         word = "Paused" if each["paused"] else "Halted"
         lines.append(f"[bold red]{word}[/]       {each['kind']} {escape(each['name'])}: {escape(each['reason'])}")
+    for each in report.ending:
+        lines.append(f"[bold]Ending[/]       batch {str(each['id'])[:8]}: {escape(each['what_happens'])}")
     lines.append(
         f"[bold]Last day[/]     {totals['results']:,} results of {totals['batches_published']:,} batches, "
         f"{totals['input_tokens']:,} tokens in, {totals['output_tokens']:,} out"

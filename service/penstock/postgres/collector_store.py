@@ -113,12 +113,16 @@ class CollectorStore:
     ) -> int | None:
         """Remember a model's enqueued-token limit; None means that it was hit but not named: probe for it.
 
+        Nothing is learned while a batch that was given up may still hold tokens there: a refusal then says as much of
+        that batch as of the limit.
         Where it is the limit that was in force, configured or learned, the estimate was too low, and learns.
 
         Returns:
             The limit in force from now on, in tokens; None when it is not known.
         """
         async with self.database.transaction() as connection:
+            if await connection.value("given_up_open", account, model):
+                return None
             earlier = await connection.row("read_quota", account, model)
             await connection.execute("learn_limit", account, model, limit)
             in_force = configured or (earlier["learned_limit"] if earlier else None)

@@ -29,6 +29,10 @@ class Watched:
     cancel: bool
     """Whether an operator wants it to end."""
     abandoned: bool
+    cancel_asked_seconds: float | None = None
+    """Since an operator wants it to end; None where that is not known, or nobody wants it."""
+    abandoned_seconds: float | None = None
+    """Since it was given up here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class PollerStore:
                 row["cancelling_seconds"],
                 row["cancel"] is not None,
                 row["abandoned"],
+                row["cancel_asked_seconds"],
+                row["abandoned_seconds"],
             )
             for row in await self.database.fetch("watched_batches", account)
         ]
@@ -144,3 +150,15 @@ class PollerStore:
                 await connection.execute("record_end", batch_id)
                 await connection.execute("delete_reservation", [batch_id])
             return closed
+
+    @failpoint("poller.forget")
+    async def forget(self, lease: Held, batch_id: uuid.UUID) -> bool:
+        """Watch a batch that was given up no longer, and give its tokens back.
+
+        Returns:
+            Whether it was watched until now.
+        """
+        async with self.database.transaction(lease) as connection:
+            ended = await connection.value("record_end", batch_id)
+            await connection.execute("delete_reservation", [batch_id])
+            return ended is not None

@@ -44,6 +44,10 @@ class ReportStore(CensusStore):
         """What stands still until an operator acts."""
         return [dict(row) for row in await self.database.fetch("halts")]
 
+    async def ending(self) -> list[dict[str, Any]]:
+        """Batches that have to end at the provider and have not, at most 20."""
+        return [dict(row) for row in await self.database.fetch("ending")]
+
     async def manifests(self) -> AsyncIterator[list[tuple[uuid.UUID, int, bytes]]]:
         """Every stored manifest, compressed, in pages of (chunk, attempt, body) of about PAGE_BYTES."""
         after, limit = uuid.UUID(int=0), MANIFESTS_FIRST

@@ -267,10 +267,11 @@ class Downloader:
         """
         missing = f"missing/{batch.provider_batch_id}"
         if not await self.is_gone(batch.key.account, str(batch.provider_batch_id)):
-            self.suspicions[missing].digest = digest_of(named)
+            self.suspicions[missing].digest = digest_of(named)  # until it names more, nothing is downloaded again
             detail = f"it has ended and names {len(named)} files, and lines of its requests are missing"
             raise ProviderUnavailable("batches.retrieve", detail)
-        self.suspicions[missing].digest = b""
+        if missing in self.suspicions:
+            self.suspicions[missing].digest = b""
 
     def doubt(self, file_id: str, digest: bytes) -> None:
         """A file with lines that cannot be read is believed when another download has the same bytes (W2).

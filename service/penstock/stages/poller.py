@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, moves_forward
+from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, moves_forward, rank
 from penstock.core.errors import ProviderDenied, ProviderError, ProviderMissing, ProviderRefused, ProviderUnavailable
 from penstock.core.lane import LaneKey
 from penstock.core.price import bill
@@ -28,6 +28,8 @@ FAILURES_PER_ROUND = 3
 """One batch that cannot be retrieved keeps no other from being seen; more of them are an outage."""
 AGE_SHARE = 1 / 20
 """A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
+UNMOVED_PER_ROUND = 10
+"""Batches whose status does not move in the list are retrieved by themselves, so many in a round."""
 HINT_SECONDS = 1.0
 """Hints of webhooks are asked for this often; the webhook may have come to any replica."""
 CLOCKS_APART = timedelta(minutes=10)
@@ -64,6 +66,10 @@ class Poller(Stage):
         self.lease: Lease | None = None
         self.unknown_statuses: set[str] = set()
         self.asked_at: dict[str, float] = {}
+        self.failing_since: dict[str, float] = {}
+        """By the provider's id: since when a batch that must end cannot be retrieved."""
+        self.list_stale = False
+        self.told_stale = False
         self.saw_none = False
         self.halted = False
 
@@ -101,6 +107,7 @@ class Poller(Stage):
             return self.settings.interval_seconds
         ids = {each.provider_batch_id for each in watched}
         self.asked_at = {each: at for each, at in self.asked_at.items() if each in ids}
+        self.failing_since = {each: at for each, at in self.failing_since.items() if each in ids}
         try:
             seen = await self.look(lease, watched)
         except ProviderDenied as error:
@@ -108,7 +115,11 @@ class Poller(Stage):
             log.error(  # noqa: TRY400 - the provider's words say it all
                 "account.denied", account=self.account, error=str(error), mend="check the key's file"
             )
+            await self.end_what_must(lease, watched, {})
             return self.settings.interval_max_seconds
+        except ProviderError:
+            await self.end_what_must(lease, watched, {})  # whatever fails, no batch is without an end
+            raise
         # Rounds can miss them all by chance: a stale list, and a batch that is not found yet. Others may be known.
         twice, self.saw_none = not seen and self.saw_none, not seen
         if not seen:
@@ -140,11 +151,15 @@ class Poller(Stage):
                 log.warning("batches.unlisted", account=self.account, error=str(error))
         # Those asked for longest ago come first: neither many stragglers nor failures starve any.
         unseen = [each.provider_batch_id for each in watched if each.provider_batch_id not in seen]
+        unseen += self.unmoved(watched, seen)
         unseen.sort(key=lambda each: self.asked_at.get(each, 0.0))
         for provider_batch_id in unseen[:CALLS_PER_ROUND]:
             self.asked_at[provider_batch_id] = time.monotonic()
             try:
-                seen[provider_batch_id] = await self.client.retrieve(provider_batch_id)
+                fresh = await self.client.retrieve(provider_batch_id)
+                if provider_batch_id in seen and rank(fresh.status) > rank(seen[provider_batch_id].status):
+                    self.disagrees(seen[provider_batch_id], fresh)
+                seen[provider_batch_id] = fresh
             except ProviderMissing:
                 log.warning("batch.missing", provider_batch=provider_batch_id)
             except (ProviderUnavailable, ProviderRefused) as error:
@@ -156,6 +171,40 @@ class Poller(Stage):
         if failures and not seen:
             raise failures[0]
         return seen
+
+    def unmoved(self, watched: Sequence[Watched], listed: dict[str, ProviderBatch]) -> list[str]:
+        """Batches that the list shows as they were, and that were not asked for by themselves for a while.
+
+        A list may show stale statuses for ever. One that does is asked more often, until it shows a move again.
+        """
+        now, found = time.monotonic(), []
+        for each in watched:
+            shown = listed.get(each.provider_batch_id)
+            if shown is None:
+                continue
+            if rank(shown.status) > rank(each.status):
+                self.list_stale = False
+                continue
+            every = self.settings.interval_max_seconds if self.list_stale else self.settings.unmoved_seconds
+            every = min(every, self.settings.unmoved_seconds)
+            if now - self.asked_at.setdefault(each.provider_batch_id, now) >= every:
+                found.append(each.provider_batch_id)
+        return sorted(found, key=lambda each: self.asked_at[each])[:UNMOVED_PER_ROUND]
+
+    def disagrees(self, listed: ProviderBatch, fresh: ProviderBatch) -> None:
+        """The list shows a batch as it was: its statuses are not to be relied on."""
+        self.list_stale = True
+        metrics.lists_stale.labels(self.account).inc()
+        if not self.told_stale:
+            self.told_stale = True
+            log.warning(
+                "list.stale",
+                account=self.account,
+                provider_batch=fresh.id,
+                listed=listed.status,
+                retrieved=fresh.status,
+                fix="nothing: batches are retrieved one by one; tell whoever runs the provider",
+            )
 
     async def page_back(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
         """See the watched batches that are on the account's pages, as far back as paging is the cheaper way."""
@@ -213,38 +262,66 @@ class Poller(Stage):
         metrics.phase_seconds.labels("submitted").observe(sighting.watched.age_seconds)
         metrics.tokens_used.labels(label, "input").inc(seen.input_tokens)
         metrics.tokens_used.labels(label, "output").inc(seen.output_tokens)
+        if sighting.watched.abandoned:
+            self.paid_in_vain(sighting)
         if sighting.bill is None:
             metrics.tokens_unpriced.inc(seen.input_tokens + seen.output_tokens)
         else:
             metrics.cost_usd.labels(label).inc(float(sighting.bill.cost_usd))
             metrics.saving_usd.labels(label).inc(float(sighting.bill.saving_usd))
 
+    def paid_in_vain(self, sighting: Sighting) -> None:
+        """Count what a batch cost that was given up here: its requests went again."""
+        seen, label = sighting.seen, self.lane_label(sighting.watched.key)
+        metrics.tokens_in_vain.labels(label, "input").inc(seen.input_tokens)
+        metrics.tokens_in_vain.labels(label, "output").inc(seen.output_tokens)
+        if sighting.bill is not None:
+            metrics.cost_in_vain.labels(label).inc(float(sighting.bill.cost_usd))
+        log.warning(
+            "batch.paid_in_vain",
+            batch=str(sighting.watched.id),
+            provider_batch=seen.id,
+            status=seen.status,
+            input_tokens=seen.input_tokens,
+            output_tokens=seen.output_tokens,
+        )
+
     async def end_what_must(self, lease: Lease, watched: Sequence[Watched], seen: dict[str, ProviderBatch]) -> None:
-        """End the batches that are stuck, and those that an operator has cancelled."""
-        for each in watched:
+        """End the batches that are stuck, those that an operator has cancelled, and those that were given up."""
+        failures = 0
+        # Those that did not fail yet come first, then those that have failed for longest: their time comes first.
+        for each in sorted(watched, key=lambda each: self.failing_since.get(each.provider_batch_id, 0.0)):
             status = seen[each.provider_batch_id].status if each.provider_batch_id in seen else each.status
-            if is_terminal(status) or not (each.cancel or each.overdue_seconds > self.settings.stuck_grace_seconds):
+            overdue = each.overdue_seconds > self.settings.stuck_grace_seconds
+            if is_terminal(status) or not (each.cancel or each.abandoned or overdue):
                 continue
             try:
                 await self.end(lease, each, account_answers=bool(seen))
             except ProviderError as error:
                 log.warning("batch.end_failed", batch=str(each.id), error=str(error))
+                failures += isinstance(error, ProviderUnavailable)
+                if failures == FAILURES_PER_ROUND:
+                    break
 
     async def end(self, lease: Lease, watched: Watched, *, account_answers: bool) -> None:
         """A batch that must end: cancel it, and when that does not end it, close it here (W1, W3).
 
-        One that the provider does not know is closed past both graces; much later when the account knows none of
-        ours, for then the key may be another account's.
+        One that cannot be retrieved is closed past the graces, too (see `lost`). One that was closed and never ends is
+        watched for so long, and no longer.
         """
         lease.progress()
+        if watched.abandoned_seconds is not None and watched.abandoned_seconds > self.settings.given_up_seconds:
+            await self.forget(lease, watched)
+            return
         try:
             fresh = await self.client.retrieve(watched.provider_batch_id)
-        except ProviderMissing:
-            graces = self.settings.stuck_grace_seconds + self.settings.cancel_grace_seconds
-            if watched.overdue_seconds > graces + (0.0 if account_answers else GRACE_SECONDS):
-                await self.abandon(lease, watched, gone=True)
+        except ProviderError as error:
+            gone = isinstance(error, ProviderMissing)
+            if self.lost(watched, gone=gone, account_answers=account_answers) and (gone or not watched.abandoned):
+                await self.abandon(lease, watched, gone=gone)
                 return
             raise
+        self.failing_since.pop(watched.provider_batch_id, None)
         lease.progress()
         if is_terminal(fresh.status):
             return  # the next round records it
@@ -255,6 +332,32 @@ class Poller(Stage):
             await self.store.request_cancel(lease, watched.id)
         elif watched.cancelling_seconds > self.settings.cancel_grace_seconds and not watched.abandoned:
             await self.abandon(lease, watched, gone=False)
+
+    def lost(self, watched: Watched, *, gone: bool, account_answers: bool) -> bool:
+        """Whether a batch that must end, and cannot be retrieved now, is closed here.
+
+        That takes the grace since it had to end, and a day more when the account knows none of ours, for then the key
+        may be another account's. What fails in another way than by 404 has to fail for as long as the grace, too.
+        """
+        now = time.monotonic()
+        failing = now - self.failing_since.setdefault(watched.provider_batch_id, now)
+        ending = max(watched.overdue_seconds - self.settings.stuck_grace_seconds, watched.cancel_asked_seconds or 0.0)
+        grace = self.settings.cancel_grace_seconds
+        due = ending > grace + (0.0 if account_answers else GRACE_SECONDS)
+        return due and (gone or failing >= grace)
+
+    async def forget(self, lease: Lease, watched: Watched) -> None:
+        """Watch a batch that was given up no longer: whatever it still holds at the provider, its tokens are free."""
+        if await self.store.forget(lease, watched.id):
+            metrics.given_up_unended.labels(self.account).inc()
+            log.error(
+                "batch.unended",
+                batch=str(watched.id),
+                provider_batch=watched.provider_batch_id,
+                status=watched.status,
+                seconds=round(watched.abandoned_seconds or 0.0),
+                fix="cancel it at the provider: it may still run, and be billed",
+            )
 
     async def abandon(self, lease: Lease, watched: Watched, *, gone: bool) -> None:
         """Close a batch here, so that its requests go again; that they may be paid twice is counted."""

@@ -110,6 +110,14 @@ batches_published = Counter("penstock_batches_published_total", "Batches whose e
 phase_seconds = Histogram("penstock_phase_seconds", "Time of a batch in each phase.", ["phase"], buckets=HOURS)
 duplicates = Counter("penstock_duplicate_executions_total", "Requests that may be paid twice.", ["cause"])
 creates_in_doubt = Counter("penstock_creates_in_doubt_total", "Creates whose answer was lost.")
+lists_stale = Counter(
+    "penstock_provider_lists_stale_total", "Batches that the list showed in an older status than retrieve.", ["account"]
+)
+given_up_unended = Counter(
+    "penstock_given_up_unended_total",
+    "Batches that were given up, never ended, and are watched no longer.",
+    ["account"],
+)
 statuses_unknown = Counter("penstock_provider_statuses_unknown_total", "Statuses of the provider that are not known.")
 objects_unreadable = Counter(
     "penstock_provider_objects_unreadable_total", "Listed batches and files that make no sense.", ["kind"]
@@ -143,6 +151,10 @@ spending_limit_usd = Gauge("penstock_spending_limit_usd", "What may be spent on 
 spending_stopped = Gauge(
     "penstock_spending_stopped", "1 while nothing more is sealed of an account or lane today.", ["kind", "name"]
 )
+tokens_in_vain = Counter(
+    "penstock_tokens_in_vain_total", "Tokens billed for batches that had been given up.", ["lane", "direction"]
+)
+cost_in_vain = Counter("penstock_cost_in_vain_usd_total", "Cost of batches that had been given up.", ["lane"])
 tokens_unpriced = Counter("penstock_tokens_unpriced_total", "Tokens of models without a known batch price.")
 
 # Provider, Kafka, Postgres

@@ -146,6 +146,37 @@ def failures_apart(patch: Patch) -> None:
 
 
 @defence("W1")
+def stale_list(patch: Patch) -> None:
+    """A list that shows a batch as it was is believed for ever."""
+    patch.setattr(Poller, "unmoved", lambda *_: [])
+
+
+@defence("W1")
+def lost_batches(patch: Patch) -> None:
+    """A batch whose retrieve fails in another way than by 404 is open for as long as it does."""
+    lost = Poller.lost
+    patch.setattr(
+        Poller, "lost", lambda self, watched, *, gone, **given: gone and lost(self, watched, gone=gone, **given)
+    )
+
+
+@defence("W3")
+def given_up_bound(patch: Patch) -> None:
+    """A batch that was given up is watched until it ends, and keeps its tokens until then."""
+
+    async def never(*_: object) -> None:
+        return
+
+    patch.setattr(Poller, "forget", never)
+
+
+@defence("W3")
+def given_up_teaches(patch: Patch) -> None:
+    """A refusal for tokens teaches, whatever a batch that was given up still holds."""
+    reword(patch, "given_up_open", ("SELECT EXISTS (", "SELECT false AND EXISTS ("))
+
+
+@defence("W1")
 def fresh_retrieve(patch: Patch) -> None:
     """A batch is held to be stuck by the status that was last recorded of it."""
     end = Poller.end

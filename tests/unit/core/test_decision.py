@@ -238,7 +238,6 @@ def test_what_a_text_inside_an_answer_calls_a_custom_id_names_nobody() -> None:
     assert name_in(b'{"custom_id": "%b", "resp' % wire_id(CHUNK, 3).encode()) == wire_id(CHUNK, 3)
 
 
-@pytest.mark.defence("nameless_lines")
 @pytest.mark.outcome("line-nameless")
 @pytest.mark.parametrize(
     "nameless", [b'{"custom_id":null,"response":{"status_code":200}}', b'{"custom_id":7}', b'{"id":"b"}', b'{"cust']

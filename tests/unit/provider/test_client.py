@@ -68,7 +68,6 @@ def test_a_text_that_is_no_time_is_unknown(value: str) -> None:
     assert moment(value) is None
 
 
-@pytest.mark.defence("plain_statuses")
 @pytest.mark.outcome("status-spelling")
 @pytest.mark.parametrize(
     ("told", "status"),

@@ -3,6 +3,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,6 +34,10 @@ def watched(name: str, overdue_seconds: float = -1.0) -> Watched:
     )
 
 
+def shown(name: str, status: str = "in_progress") -> ProviderBatch:
+    return ProviderBatch(name, status, NOW, None, None, None, (), {}, 0, 0, 0)
+
+
 class FakeStore(PollerStore):
     """What the poller would write."""
 
@@ -41,6 +46,11 @@ class FakeStore(PollerStore):
         self.abandoned: list[tuple[uuid.UUID, bool]] = []
         self.cancelled: list[uuid.UUID] = []
         self.sightings: list[Sighting] = []
+        self.forgotten: list[uuid.UUID] = []
+
+    async def forget(self, lease: Held, batch_id: uuid.UUID) -> bool:
+        self.forgotten.append(batch_id)
+        return True
 
     async def watched(self, account: str) -> list[Watched]:
         return list(self.batches)
@@ -62,6 +72,9 @@ class FakeClient(ProviderClient):
 
     def __init__(self) -> None:
         self.retrieved: list[str] = []
+        self.listed: list[ProviderBatch] = []
+        self.ended: set[str] = set()
+        self.well: set[str] = set()
         self.unlisted = False
         self.renewed = 0
 
@@ -71,15 +84,16 @@ class FakeClient(ProviderClient):
     async def page(self, after: str | None) -> tuple[list[ProviderBatch], str | None]:
         if self.unlisted:
             raise ProviderUnavailable("batches.list", "")
-        return [], None
+        return self.listed, None
 
     async def retrieve(self, provider_batch_id: str) -> ProviderBatch:
         self.retrieved.append(provider_batch_id)
         if provider_batch_id.startswith("missing"):
             raise ProviderMissing("batches.retrieve", "")
-        if provider_batch_id.startswith("failing"):
+        if provider_batch_id.startswith("failing") and provider_batch_id not in self.well:
             raise ProviderUnavailable("batches.retrieve", "")
-        return ProviderBatch(provider_batch_id, "in_progress", NOW, None, None, None, (), {}, 0, 0, 0)
+        status = "completed" if provider_batch_id in self.ended else "in_progress"
+        return shown(provider_batch_id, status)
 
     async def cancel(self, provider_batch_id: str) -> None:
         if provider_batch_id.startswith("kept"):
@@ -213,3 +227,102 @@ async def test_a_batch_that_has_results_and_tells_no_usage_has_no_known_cost(
     seen = ProviderBatch("one", "expired", NOW, None, output, None, (), {}, tokens, 0, tokens)
     await poller.record(Lease("poller", 1, 60.0, float("inf"), 0.0), [one], {"one": seen})
     assert [each.bill is not None for each in store.sightings] == [known]
+
+
+LONG_AGO = -1e9
+
+
+async def test_a_batch_that_does_not_move_in_the_list_is_retrieved_by_itself_now_and_then() -> None:
+    """Off: a list that is stale for good has everything stand still."""
+    poller, store, client = poller_of(watched("one"), watched("other"))
+    client.listed, client.ended = [shown("one"), shown("other")], {"one"}
+    await poller.round()
+    assert client.retrieved == [], "the list is believed for a while"
+    poller.asked_at = dict.fromkeys(poller.asked_at, LONG_AGO)
+    await poller.round()
+    assert sorted(client.retrieved) == ["one", "other"], "nobody asked for them"
+    assert [each.seen.id for each in store.sightings] == ["one"]
+
+
+async def test_a_stale_list_is_told_once_and_makes_no_more_than_some_calls_in_a_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(module.log, "warning", lambda event, **_: told.append(event))
+    names = [f"batch-{number}" for number in range(3 * module.UNMOVED_PER_ROUND)]
+    poller, _, client = poller_of(*map(watched, names))
+    client.listed, client.ended = [shown(each) for each in names], set(names)
+    await poller.round()
+    for number in range(1, 4):
+        poller.asked_at = {
+            each: at if at > LONG_AGO and each in client.retrieved else LONG_AGO for each, at in poller.asked_at.items()
+        }
+        await poller.round()
+        assert len(set(client.retrieved)) == len(client.retrieved) == number * module.UNMOVED_PER_ROUND
+    assert told == ["list.stale"]
+    assert poller.list_stale
+    client.listed = [shown(each, "finalizing") for each in names]
+    await poller.round()
+    assert not poller.list_stale, "the list moves again"
+
+
+@pytest.mark.outcome("retrieve-never")
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_batch_whose_retrieve_fails_in_any_way_for_long_enough_is_closed(*, answers: bool) -> None:
+    """Off: it is open for ever. While the account knows none of ours that takes a day more."""
+    late = watched("failing-1", GRACES + (0.0 if answers else GRACE_SECONDS) + 1)
+    early = watched("failing-2", GRACES + (-1.0 if answers else GRACE_SECONDS - 1))
+    poller, store, _ = poller_of(late, early, *([watched("good")] if answers else []))
+    await poller.guarded_round()
+    assert store.abandoned == [], "it failed once"
+    poller.failing_since = dict.fromkeys(poller.failing_since, LONG_AGO)
+    await poller.guarded_round()
+    assert store.abandoned == [(late.id, False)], "it is open for ever"
+
+
+async def test_a_batch_that_can_be_retrieved_in_between_is_not_closed_for_its_failures() -> None:
+    late = watched("failing-1", GRACES + 1)
+    poller, store, client = poller_of(late, watched("good"))
+    await poller.round()
+    poller.failing_since = dict.fromkeys(poller.failing_since, LONG_AGO)
+    client.well = {"failing-1"}
+    await poller.round()
+    client.well = set()
+    await poller.round()
+    assert store.abandoned == []
+
+
+@pytest.mark.outcome("cancel-lost")
+@pytest.mark.parametrize(("name", "gone"), [("missing-1", True), ("failing-1", False)])
+async def test_a_batch_that_an_operator_cancels_and_nobody_finds_ends_within_a_bound(name: str, *, gone: bool) -> None:
+    grace = PollerSettings().cancel_grace_seconds
+    just = replace(watched("missing-2"), cancel=True, cancel_asked_seconds=grace - 1)
+    cancelled = replace(watched(name), cancel=True, cancel_asked_seconds=grace + 1)
+    poller, store, _ = poller_of(just, cancelled, watched("good"))
+    poller.failing_since = {name: LONG_AGO}
+    await poller.round()
+    assert store.abandoned == [(cancelled.id, gone)]
+
+
+@pytest.mark.parametrize("name", ["good-1", "failing-1", "missing-1"])
+async def test_a_batch_that_was_given_up_and_never_ends_is_watched_for_so_long(name: str) -> None:
+    """Off: it keeps its tokens for ever."""
+    bound = PollerSettings().given_up_seconds
+    old, young = (replace(watched(name), abandoned=True, abandoned_seconds=bound + late) for late in (1, -1))
+    poller, store, _ = poller_of(old, young, watched("good"))
+    await poller.round()
+    assert store.forgotten == [old.id], "it keeps its tokens for ever"
+
+
+async def test_what_a_batch_cost_that_was_given_up_is_counted_as_paid_in_vain() -> None:
+    def counted() -> float:
+        labels = {"lane": "vain", "direction": "input"}
+        return REGISTRY.get_sample_value("penstock_tokens_in_vain_total", labels) or 0.0
+
+    given_up = replace(watched("one"), abandoned=True)
+    poller, _, _ = poller_of(given_up)
+    poller.lane_label = lambda _: "vain"
+    seen = ProviderBatch("one", "completed", NOW, None, "file", None, (), {}, 7, 0, 5)
+    poller.ended(Sighting(given_up, seen, None))
+    poller.ended(Sighting(watched("other"), seen, None))
+    assert counted() == 7

@@ -20,6 +20,12 @@ ON CONFLICT (account, model) DO UPDATE
 SET learned_limit = coalesce(excluded.learned_limit, quota.learned_limit), learned_at = excluded.learned_at,
     probing = excluded.probing, validating_max = 1;
 
+-- name: given_up_open
+SELECT EXISTS (
+    SELECT FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+    WHERE b.provider_open AND b.abandoned_at IS NOT NULL AND l.account = $1 AND l.model = $2
+);
+
 -- name: read_quota
 SELECT learned_limit, factor FROM quota WHERE account = $1 AND model = $2 FOR UPDATE;
 

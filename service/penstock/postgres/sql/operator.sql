@@ -41,7 +41,7 @@ LIMIT 2
 FOR UPDATE OF b;
 
 -- name: cancel_batch
-UPDATE batch SET cancel = $2 WHERE id = $1;
+UPDATE batch SET cancel = $2, cancel_asked_at = clock_timestamp() WHERE id = $1;
 
 -- name: insert_audit
 INSERT INTO audit (action, target, detail) VALUES ($1, $2, $3::jsonb);

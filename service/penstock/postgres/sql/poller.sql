@@ -4,7 +4,9 @@ SELECT
     b.abandoned_at IS NOT NULL AS abandoned, b.requests, l.endpoint, l.model, l.account, l.completion_window,
     extract(epoch FROM clock_timestamp() - b.submitted_at)::double precision AS age_seconds,
     extract(epoch FROM clock_timestamp() - b.expires_at)::double precision AS overdue_seconds,
-    extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS cancelling_seconds
+    extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS cancelling_seconds,
+    extract(epoch FROM clock_timestamp() - b.cancel_asked_at)::double precision AS cancel_asked_seconds,
+    extract(epoch FROM clock_timestamp() - b.abandoned_at)::double precision AS abandoned_seconds
 FROM batch AS b
 JOIN lane AS l ON l.id = b.lane_id
 WHERE b.provider_open AND l.account = $1

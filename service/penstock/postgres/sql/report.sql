@@ -185,6 +185,17 @@ UNION ALL
 SELECT kind, name, reason, true FROM pause
 ORDER BY kind, name;
 
+-- name: ending
+-- What has to end at the provider: cancelled by an operator, told to stop, or given up here.
+SELECT b.id, l.account, b.provider_batch_id, b.provider_status, b.cancel, b.requests,
+    extract(epoch FROM clock_timestamp() - b.cancel_asked_at)::double precision AS asked_seconds,
+    extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS told_seconds,
+    extract(epoch FROM clock_timestamp() - b.abandoned_at)::double precision AS given_up_seconds
+FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+WHERE b.provider_open AND (b.cancel IS NOT NULL OR b.cancel_requested_at IS NOT NULL OR b.abandoned_at IS NOT NULL)
+ORDER BY b.submitted_at
+LIMIT 20;
+
 -- name: manifests_page
 SELECT c.id, c.attempt, m.body
 FROM chunk AS c JOIN manifest AS m ON m.turn = c.manifest_turn AND m.chunk_id = c.id
