@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-UPLOAD, CREATE, LISTS = "files.create", "batches.create", frozenset({"files.list", "batches.list"})
+UPLOAD, CREATE = "files.create", "batches.create"
+SENDS = frozenset({UPLOAD, CREATE})
+"""The calls whose refusal decides what becomes of a batch; a refused read or clean-up only fails for now."""
 LINE = re.compile(r"\bline[ :#]+(\d{1,6})\b", re.IGNORECASE)
 SHARED_FAULTS = frozenset({"model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch"})
 """Codes about what all lines of a batch share: its model or its url."""
@@ -73,7 +75,6 @@ class RefusalRule:
         return refusal.code in self.codes or bool(self.words and self.words.search(refusal.message))
 
 
-SENDS = frozenset({UPLOAD, CREATE})
 TABLE = (
     RefusalRule(Concern.CONFIGURATION, statuses=frozenset(range(300, 400))),
     RefusalRule(Concern.ACCOUNT, statuses=frozenset({401, 402, 403})),

@@ -142,7 +142,7 @@ class Janitor(Stage):
                 batch=str(spare.batch_id),
                 provider_batch=spare.provider_batch_id,
                 requests=spare.requests,
-                fix="none: it is cancelled while it runs, and what it executes is counted",
+                fix="nothing to do: it is cancelled while it runs, and what it executes is counted",
             )
         spares = await self.store.open_spares(account)
         for spare in spares:
@@ -165,7 +165,8 @@ class Janitor(Stage):
             if not is_terminal(seen.status):
                 await self.cancel(client, seen)
                 return
-            executed = spare.requests if seen.executed is None else min(seen.executed, spare.requests)
+            told = 0 if seen.status == "failed" else seen.executed  # refused at validation
+            executed = spare.requests if told is None else min(told, spare.requests)
         except ProviderMissing:  # forgotten by the provider: at the worst it has executed all of them
             executed = spare.requests
         except ProviderError as error:

@@ -299,7 +299,7 @@ class Poller(Stage):
                 await self.end(lease, each, account_answers=bool(seen))
             except ProviderError as error:
                 log.warning("batch.end_failed", batch=str(each.id), error=str(error))
-                failures += isinstance(error, ProviderUnavailable)
+                failures += isinstance(error, ProviderUnavailable | ProviderDenied)
                 if failures == FAILURES_PER_ROUND:
                     break
 

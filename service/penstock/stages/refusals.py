@@ -36,14 +36,8 @@ class Refusals:
             again: when the whole batch is sent again, and with which file.
         """
         metrics.batches_refused.labels(error.code if error.code in KNOWN_CODES else "other").inc()
-        log.warning(
-            "batch.refused",
-            batch=str(batch.id),
-            code=error.code,
-            detail=error.message,
-            line=error.line,
-            action=action.name,
-        )
+        # The provider's words on a line may quote a request: they go into its answer, not into the log.
+        log.warning("batch.refused", batch=str(batch.id), code=error.code, line=error.line, action=action.name)
         count = batch.size.requests
         match action:
             case Remedy.ANSWER_ALL:

@@ -26,7 +26,7 @@ from penstock.core.errors import (
 )
 from penstock.core.identity import file_name
 from penstock.core.lane import LaneKey
-from penstock.core.refusal import Concern, account_fix
+from penstock.core.refusal import SENDS, Concern, account_fix
 from penstock.core.retry import CALL, SUBMISSION
 from penstock.core.window import Part
 from penstock.postgres.account_store import AccountStore
@@ -143,11 +143,12 @@ class Submitter(Stage):
             except ProviderDenied as error:
                 await self.halt(error)
                 await self.store.postpone(lease, batch.id, 0.0)
-            except ProviderRefused as error:
-                await self.refused(batch, lease, error)
-                if claim.halted:
-                    await self.end_halt()
             except ProviderError as error:
+                if isinstance(error, ProviderRefused) and error.operation in SENDS:
+                    await self.refused(batch, lease, error)
+                    if claim.halted:
+                        await self.end_halt()
+                    return
                 delay = self.patience(error, batch.refusals + 1)
                 self.rest(error)
                 log.warning("batch.postponed", batch=str(batch.id), error=str(error), seconds=round(delay))
@@ -234,7 +235,9 @@ class Submitter(Stage):
         except (ProviderUnavailable, ProviderRefused, ProviderMissing) as error:
             if lease.epoch <= FILE_SEARCHES_MAX:
                 raise ProviderUnavailable(error.operation, error.detail, code=error.code) from error
-            log.warning("file.not_searched", file=name, error=str(error), fix="none: the file is uploaded once more")
+            log.warning(
+                "file.not_searched", file=name, error=str(error), fix="nothing to do: the file is uploaded once more"
+            )
         return None
 
     async def create(self, batch: BatchRow, lease: Lease, file_id: str) -> bool:

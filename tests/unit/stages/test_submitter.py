@@ -244,6 +244,15 @@ async def test_a_refused_upload_has_its_action_by_what_it_concerns() -> None:
     assert [action for action, _ in acted] == [Remedy.HALVE]
 
 
+async def test_a_refused_read_decides_nothing_about_a_batch() -> None:
+    """Before anything is sent, the key's batches are looked at."""
+    store = FakeStore()
+    submitter = submitter_of(store, ProviderRefused("batches.retrieve", "odd", code="422"))
+    await submitter.submit(claim_of(), lease_of("batch"))
+    assert not cast("FakeRefusals", cast("Any", submitter.refusals)).acted
+    assert store.postponed[0] > 0
+
+
 @pytest.mark.outcome("storage-full")
 async def test_a_refused_account_is_halted_and_its_batch_is_not_blamed() -> None:
     store = FakeStore()
