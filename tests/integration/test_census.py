@@ -6,14 +6,20 @@ import uuid
 
 from prometheus_client import REGISTRY
 
+from penstock.core.chunk import read_lines
 from penstock.core.lane import LanePolicy, Lanes
+from penstock.core.requeue import Requeues, Try
+from penstock.core.window import Part
+from penstock.postgres.batch_row import load_batch, read_payload
 from penstock.postgres.census_store import CensusStore
 from penstock.postgres.database import Database
+from penstock.postgres.intake_store import store_chunks
 from penstock.postgres.lease_store import LeaseStore
+from penstock.postgres.window_store import Birth, read_manifest, split_batch
 from penstock.settings import ProviderSettings
 from penstock.stages.census import Census
 from penstock.stages.lease import LeaseKeeper
-from tests.support.rows import ACCOUNT, batch_of, chunk_of, migrated, store
+from tests.support.rows import ACCOUNT, batch_of, chunk_of, migrated, seal_all, store
 
 HOUR = 3600.0
 LANE = "named"
@@ -52,22 +58,61 @@ async def run(database: Database, statement: str, *arguments: object) -> None:
         await connection.execute(statement, *arguments)
 
 
-async def test_a_deadline_counts_against_what_is_not_sent_yet(database: str) -> None:
+async def ages(database: Database) -> dict[str, tuple[int, int, int]]:
+    """By stage: hours since the oldest message, of it hours in Kafka, and percent of the deadline that is used."""
+    found = {}
+    for wait in (await CensusStore(database).gauges()).waits:
+        hours = round(wait.oldest_age_seconds / HOUR), round(wait.unstored_seconds / HOUR)
+        found[wait.stage] = (*hours, round(100 * wait.deadline_ratio))
+    return found
+
+
+async def test_age_and_deadline_of_a_request_go_on_through_sealing_splitting_and_sending_again(database: str) -> None:
+    now = time.time()
+    chunk = chunk_of(2, received=now - 11 * HOUR, stored=now - 9 * HOUR, deadline=now + 3 * HOUR)
     async with migrated(database) as pool:
-        await store(pool, chunk_of(2, deadline=time.time() + 3 * HOUR))
-        await run(pool, "UPDATE chunk SET created_at = created_at - interval '9 hours'")
+        lane_id = await store(pool, chunk)
+        assert await ages(pool) == {"window": (11, 2, 75)}
+        ((batch_id, _),) = await seal_all(pool, lane_id)
+        assert await ages(pool) == {"sealed": (11, 2, 75)}
+        async with pool.transaction() as connection:
+            halves = [([Part(chunk.id, index, 1)], None) for index in (0, 1)]
+            first, _ = await split_batch(connection, batch_id, Birth(lane_id, 8, batch_id), halves)
+        assert await ages(pool) == {"sealed": (11, 2, 75)}
+        await run(pool, "DELETE FROM batch WHERE id <> $1", first)
+        await run(pool, ENDED, first)
+        assert await ages(pool) == {"sealed": (11, 2, 75)}
+        for state in ("submitted", "ended"):
+            await run(pool, "UPDATE batch SET state = $1, ended_at = now()", state)
+            assert await ages(pool) == {state: (11, 2, 75)}
+        requeues = Requeues()
+        async with pool.transaction() as connection:
+            batch = await load_batch(connection, first)
+            manifest = await read_manifest(connection, chunk.id)
+            lines = read_lines(await read_payload(connection, chunk.id), manifest)
+            requeues.take(manifest, lines, [Try(0, 1)], batch.kept[0])
+            await store_chunks(connection, [(lane_id, each) for each in requeues.rest()], delay_seconds=60.0)
+            await connection.raw.execute("DELETE FROM batch")
+        assert await ages(pool) == {"window": (11, 2, 75)}
+
+
+async def test_the_census_shows_age_time_in_kafka_and_deadline_by_lane(database: str) -> None:
+    now = time.time()
+    async with migrated(database) as pool:
+        await store(pool, chunk_of(2, received=now - 11 * HOUR, stored=now - 9 * HOUR, deadline=now + 3 * HOUR))
         await census_of(pool).round()
         assert 0.74 < (shown("penstock_queue_deadline_ratio", lane=LANE) or 0) < 0.76
+        assert round((shown("penstock_queue_oldest_age_seconds", lane=LANE) or 0) / HOUR) == 11
+        assert round((shown("penstock_queue_unstored_seconds", lane=LANE) or 0) / HOUR) == 2
 
 
-async def test_what_is_at_the_provider_counts_against_its_lanes_deadline(database: str) -> None:
+async def test_rows_of_the_version_before_count_from_their_own_times(database: str) -> None:
     async with migrated(database) as pool:
-        batch_id = await batch_of(pool)
-        await run(pool, ENDED, batch_id)
-        await run(pool, "UPDATE batch SET state = 'submitted', sealed_at = now() - interval '8 hours'")
-        await run(pool, "UPDATE batch SET deadline_at = now() - interval '1 hour'")
-        await census_of(pool).round()
-        assert 0.79 < (shown("penstock_queue_deadline_ratio", lane=LANE) or 0) < 0.81
+        await store(pool, chunk_of(2, deadline=time.time() + 3 * HOUR))
+        await run(
+            pool, "UPDATE chunk SET created_at = created_at - interval '9 hours', received_at = NULL, stored_at = NULL"
+        )
+        assert await ages(pool) == {"window": (9, 0, 75)}
 
 
 async def test_a_batch_without_tokens_waits_for_quota_and_not_while_its_lane_is_paused(database: str) -> None:

@@ -128,7 +128,9 @@ def chunk(first: int) -> NewChunk:
         made.tokens.append(100 + number % 499)
         made.inputs.append(1)
     chunk_id = uuid.uuid4()
-    return NewChunk(chunk_id, "requests", USUAL, 0, 0, Size(PER_CHUNK, 1, 1, 1), 1.0, b"lines", encode_manifest(made))
+    return NewChunk(
+        chunk_id, "requests", USUAL, 0, 0, Size(PER_CHUNK, 1, 1, 1), 1.0, 1.0, 1.0, b"lines", encode_manifest(made)
+    )
 
 
 async def test_a_request_is_found_among_many_in_a_moment(database: str) -> None:

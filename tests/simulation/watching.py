@@ -165,7 +165,8 @@ def another_try(world: World, batch: Batch, decided: Decision) -> None:
             for index, outcome in enumerate(decided.outcomes[start : start + part.requests], part.first)
             if outcome in (Outcome.RETRY, Outcome.RESEND)
         ]
-        packed += requeues.take(chunk.manifest, chunk.lines, again, chunk.tries + 1, chunk.turn)
+        kept = requeue.Kept(chunk.tries + 1, chunk.turn, chunk.stored)
+        packed += requeues.take(chunk.manifest, chunk.lines, again, kept)
         start += part.requests
     for each in packed + requeues.rest():
         world.store(batch.lane, each, backoff.delay_seconds(each.tries, world.chance.random()))

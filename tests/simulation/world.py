@@ -62,6 +62,7 @@ class Chunk:
     turn: Turn
     attempt: int
     tries: int
+    stored: float
     manifest: Manifest
     lines: list[bytes]
     sizes: Sizes
@@ -202,7 +203,7 @@ class World:
         sizes = Sizes(Size(1, *each) for each in zip(manifest.lengths, manifest.tokens, manifest.inputs, strict=True))
         not_before = min(self.now + delay_seconds, new.deadline)
         chunk = Chunk(
-            len(self.chunks), new.id, lane, new.turn, new.attempt, new.tries,
+            len(self.chunks), new.id, lane, new.turn, new.attempt, new.tries, new.stored,
             manifest, read_lines(new.lines, manifest), sizes, self.now, not_before, new.deadline, new.size,
         )  # fmt: skip
         self.chunks[new.id] = chunk

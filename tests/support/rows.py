@@ -1,5 +1,6 @@
 """A migrated database, and rows of it as the service would have written them."""
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -68,8 +69,11 @@ def chunk_of(
     attempt: int = 0,
     late: int = 0,
     turn: Turn = USUAL,
+    received: float | None = None,
+    stored: float | None = None,
 ) -> NewChunk:
-    """A chunk of equal requests; the deadline of the first ``late`` ones has passed."""
+    """A chunk of equal requests, written and stored just now; the deadline of the first ``late`` ones has passed."""
+    stored = time.time() if stored is None else stored
     chunk_id = new_id()
     manifest = Manifest.empty(CLUSTER, TOPIC, TOPIC_ID)
     for number in range(requests):
@@ -78,14 +82,14 @@ def chunk_of(
         manifest.offsets.append(number)
         manifest.keys.append(None)
         manifest.headers.append([])
-        manifest.received.append(0.0)
+        manifest.received.append(stored if received is None else received)
         manifest.deadlines.append(1.0 if number < late else deadline)
         manifest.result_topics.append("results")
         manifest.tokens.append(tokens)
         manifest.inputs.append(1)
     lines = wire_lines(chunk_id, LANE.endpoint, [body] * requests)
     manifest.lengths = [len(line) for line in lines]
-    return pack_chunk(chunk_id, attempt, lines, manifest, turn=turn)
+    return pack_chunk(chunk_id, attempt, lines, manifest, stored=stored, turn=turn)
 
 
 async def open_lane(database: Database, key: LaneKey = LANE) -> int:

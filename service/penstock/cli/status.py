@@ -168,18 +168,22 @@ def waiting(gauges: Gauges) -> RenderableType:
     """Requests that wait, by lane and stage."""
     lanes = {wait.key: dict.fromkeys(STAGES, 0) for wait in gauges.waits}
     ages = dict.fromkeys(lanes, 0.0)
+    unstored = dict.fromkeys(lanes, 0.0)
     for wait in gauges.waits:
         lanes[wait.key][wait.stage] = wait.requests
         ages[wait.key] = max(ages[wait.key], wait.oldest_age_seconds)
+        unstored[wait.key] = max(unstored[wait.key], wait.unstored_seconds)
     rows = [
         (
             "dead letters" if key.dead else escape(str(key)),
             *(f"{stages[stage]:,}" if stages[stage] else "" for stage in STAGES),
             age(ages[key]),
+            age(unstored[key]),
         )
         for key, stages in sorted(lanes.items())
     ]
-    return table("Requests that wait", ["lane", *STAGES, "oldest"], rows, right=[*STAGES, "oldest"])
+    times = ["oldest", "of it in Kafka"]
+    return table("Requests that wait", ["lane", *STAGES, *times], rows, right=[*STAGES, *times])
 
 
 def counts(values: dict[str, int]) -> str:

@@ -23,6 +23,9 @@ FORMAT_INCARNATIONS = 2
 """Of a manifest that holds requests of a later incarnation of their partition; other manifests stay at `FORMAT`."""
 LEVEL = 1  # zstd: prompts repeat, and a higher level costs more CPU than it saves bytes
 
+RECEIVED_SECONDS_MAX = 7 * 86400.0
+"""The longest that a message counts as having waited in Kafka; a timestamp before that is taken as wrong."""
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -34,11 +37,11 @@ def headers_bytes(headers: Headers) -> int:
 class Manifest(msgspec.Struct, array_like=True):
     """Columns over the requests of a chunk; all of one topic of one cluster.
 
-    ``deadlines`` and ``received`` are Unix seconds by the database's and Kafka's clock; ``lengths`` are bytes of each
-    line in the chunk's lines, its line feed included. ``reasons`` holds (code, reason) for rejected messages only;
-    ``nulls`` are the indexes of those that had no value at all, which an older version reads as empty.
-    ``incarnations`` is empty
-    while all are 0. A manifest with others is of format 2: an older version refuses it, and would name results wrongly.
+    ``deadlines`` are Unix seconds by the database's clock, ``received`` by Kafka's (`received_at`). ``lengths`` are
+    bytes of each line in the chunk's lines, its line feed included. ``reasons`` holds (code, reason) for rejected
+    messages only. ``nulls`` are the indexes of those that had no value at all, which an older version reads as empty.
+    ``incarnations`` is empty while all are 0. A manifest with others is of format 2: an older version refuses it, and
+    would name results wrongly.
     """
 
     format: int
@@ -157,8 +160,8 @@ def each_line(lines: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
 class NewChunk:
     """A chunk ready to be stored.
 
-    ``attempt`` counts failures by the requests' own fault, ``tries`` tries of any kind; ``deadline`` is the earliest
-    of its requests, in Unix seconds.
+    ``attempt`` counts failures by the requests' own fault, ``tries`` tries of any kind. ``received``, ``stored`` and
+    ``deadline`` are the earliest of its requests, in Unix seconds.
     """
 
     id: uuid.UUID
@@ -167,6 +170,9 @@ class NewChunk:
     attempt: int
     tries: int
     size: Size
+    received: float
+    stored: float
+    """When its requests were stored for the first time: sending them again does not change it."""
     deadline: float
     lines: bytes
     manifest: bytes
@@ -179,12 +185,21 @@ class NewChunk:
         return len(self.lines) + len(self.manifest)
 
 
+def received_at(timestamp: float, stored: float) -> float:
+    """When a message was written, in Unix seconds: its timestamp, within the `RECEIVED_SECONDS_MAX` before storing.
+
+    Producers may set any timestamp: 0, the year 292278994, or none at all (-1).
+    """
+    return min(max(timestamp, stored - RECEIVED_SECONDS_MAX), stored)
+
+
 def pack_chunk(
     chunk_id: uuid.UUID,
     attempt: int,
     lines: Sequence[bytes],
     manifest: Manifest,
     *,
+    stored: float,
     tries: int = 0,
     turn: Turn = USUAL,
     unreadable: int = 0,
@@ -197,6 +212,8 @@ def pack_chunk(
         attempt=attempt,
         tries=tries,
         size=Size(manifest.requests, sum(manifest.lengths), sum(manifest.tokens), sum(manifest.inputs)),
+        received=received_at(min(manifest.received), stored),
+        stored=stored,
         deadline=min(manifest.deadlines),
         lines=encode_lines(lines),
         manifest=encode_manifest(manifest),

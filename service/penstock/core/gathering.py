@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from penstock.core.chunk import Headers, Manifest, NewChunk, pack_chunk
+from penstock.core.chunk import Headers, Manifest, NewChunk, pack_chunk, received_at
 from penstock.core.errors import RejectedMessage
 from penstock.core.identity import new_id
 from penstock.core.lane import DEAD_LETTERS, LaneKey, LanePolicy, Lanes
@@ -113,7 +113,7 @@ class Gathering:
             manifest.result_topics.append(wishes.result_topic or policy.result_topic or rules.result_topic)
             manifest.tokens.append(estimate(len(request.body)))
             manifest.inputs.append(request.inputs)
-            note_origin(manifest, message, source.incarnation)
+            self.note_origin(manifest, message, source.incarnation)
             group.bodies.append(request.body)
             group.messages.append(message)
 
@@ -136,7 +136,7 @@ class Gathering:
     def reject(self, source: Source, message: Message, rejection: RejectedMessage) -> None:
         """Keep a message that cannot be a request, with its original bytes, for the dead-letter topic."""
         group = self.group(Kind(DEAD_LETTERS, source))
-        note_origin(group.manifest, message, source.incarnation)
+        self.note_origin(group.manifest, message, source.incarnation)
         group.manifest.custom_ids.append("")
         group.manifest.headers.append(list(message.headers))
         group.manifest.deadlines.append(self.now + self.rules.lanes.defaults.deadline_seconds)
@@ -149,6 +149,14 @@ class Gathering:
         group.bodies.append(message.value or b"")
         count = (source.topic, rejection.code)
         self.rejected[count] = self.rejected.get(count, 0) + 1
+
+    def note_origin(self, manifest: Manifest, message: Message, incarnation: int) -> None:
+        """Where a message came from, and when."""
+        manifest.partitions.append(message.partition)
+        manifest.note_incarnation(incarnation)
+        manifest.offsets.append(message.offset)
+        manifest.keys.append(message.key)
+        manifest.received.append(received_at(message.timestamp / 1000, self.now))
 
     def group(self, kind: Kind) -> Group:
         """The group of a kind, made when it is first needed."""
@@ -175,7 +183,9 @@ class Gathering:
                     self.reject(kind.source, message, rejected("lane_limit"))
             group.messages.clear()
         groups = together(self.groups, self.rules.share_requests)
-        return [(lane_ids[kind.lane], pack_group(kind, group)) for kind, group in groups.items() if group.bodies]
+        return [
+            (lane_ids[kind.lane], pack_group(kind, group, self.now)) for kind, group in groups.items() if group.bodies
+        ]
 
 
 def together(groups: Mapping[Kind, Group], few_requests: int) -> dict[Kind, Group]:
@@ -206,21 +216,12 @@ def mixed(groups: Sequence[Group]) -> Group:
     return mixture
 
 
-def note_origin(manifest: Manifest, message: Message, incarnation: int) -> None:
-    """Where a message came from."""
-    manifest.partitions.append(message.partition)
-    manifest.note_incarnation(incarnation)
-    manifest.offsets.append(message.offset)
-    manifest.keys.append(message.key)
-    manifest.received.append(message.timestamp / 1000)
-
-
-def pack_group(kind: Kind, group: Group) -> NewChunk:
+def pack_group(kind: Kind, group: Group, now: float) -> NewChunk:
     """Pack a group: requests as JSONL lines with wire ids, rejected messages as they came."""
     chunk_id = new_id()
     lines = group.bodies if kind.lane.dead else wire_lines(chunk_id, kind.lane.endpoint, group.bodies)
     group.manifest.lengths = [len(line) for line in lines]
-    return pack_chunk(chunk_id, 0, lines, group.manifest, turn=kind.turn)
+    return pack_chunk(chunk_id, 0, lines, group.manifest, stored=now, turn=kind.turn)
 
 
 def wire_lines(chunk_id: uuid.UUID, endpoint: str, bodies: Iterable[bytes]) -> list[bytes]:

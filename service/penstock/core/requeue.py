@@ -1,5 +1,6 @@
 """Another try: requests of finished batches packed into new chunks of their lane, with new wire ids."""
 
+import math
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -24,6 +25,16 @@ class Try(NamedTuple):
     """Its failures by its own fault so far."""
     unreadable: int = 0
     """How often its result came back and could not be read."""
+
+
+class Kept(NamedTuple):
+    """What the requests of a chunk keep when they are sent again."""
+
+    tries: int
+    """Of any kind, this one included."""
+    turn: Turn
+    stored: float
+    """When the earliest of them was stored for the first time, in Unix seconds."""
 
 
 class Requeue:
@@ -52,14 +63,16 @@ class Requeue:
         self.manifest = Manifest.empty(self.origin.cluster_id, self.origin.topic, topic_id)
         self.lines: list[bytes] = []
         self.size_bytes = 0
+        self.stored = math.inf
 
-    def add(self, manifest: Manifest, lines: Sequence[bytes], index: int) -> bool:
-        """Take one request; returns whether the chunk is full and should be packed."""
+    def add(self, manifest: Manifest, lines: Sequence[bytes], index: int, stored: float) -> bool:
+        """Take one request, stored at this time first; returns whether the chunk is full and should be packed."""
         line = self.renamed(lines[index])
         self.manifest.copy_from(manifest, index)
         self.manifest.lengths.append(len(line))
         self.lines.append(line)
         self.size_bytes += len(line) + manifest.beside_bytes(index)
+        self.stored = min(self.stored, stored)
         return self.size_bytes >= CHUNK_BYTES or len(self.lines) >= CHUNK_REQUESTS
 
     def renamed(self, line: bytes) -> bytes:
@@ -74,6 +87,7 @@ class Requeue:
             self.attempt,
             self.lines,
             self.manifest,
+            stored=self.stored,
             tries=self.tries,
             turn=self.turn,
             unreadable=self.unreadable,
@@ -96,22 +110,19 @@ class Requeues:
             found = self.open[history] = Requeue(manifest, attempt, tries, turn, unreadable)
         return found
 
-    def take(
-        self, manifest: Manifest, lines: Sequence[bytes], again: Iterable[Try], tries: int, turn: Turn
-    ) -> list[NewChunk]:
+    def take(self, manifest: Manifest, lines: Sequence[bytes], again: Iterable[Try], kept: Kept) -> list[NewChunk]:
         """Take requests of one chunk, and pack what is full; CPU work of about 5 µs each: call it off the loop.
 
         Args:
             manifest: of the chunk.
             lines: of the chunk, all of them.
             again: the requests.
-            tries: of any kind so far.
-            turn: what the requests had, and keep.
+            kept: what they have in common.
         """
         packed = []
         for index, attempt, unreadable in again:
-            requeue = self.of(manifest, attempt, tries, turn, unreadable)
-            if requeue.add(manifest, lines, index):
+            requeue = self.of(manifest, attempt, kept.tries, kept.turn, unreadable)
+            if requeue.add(manifest, lines, index, kept.stored):
                 packed.append(requeue.pack())
         return packed + [each.pack() for each in self.over()]
 

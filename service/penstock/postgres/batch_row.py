@@ -10,6 +10,7 @@ from penstock.core.batch import BatchError, BatchState, Cancel, Verdict
 from penstock.core.chunk import Manifest
 from penstock.core.errors import PenstockError, Superseded
 from penstock.core.lane import LaneKey
+from penstock.core.requeue import Kept
 from penstock.core.turn import Turn
 from penstock.core.window import Part, Size
 from penstock.postgres.database import Connection, Database, Record
@@ -40,12 +41,10 @@ class BatchRow:
     parts: tuple[Part, ...]
     attempts: tuple[int, ...]
     """Failures by its requests' own fault so far, of each part."""
-    tries: tuple[int, ...]
-    """Tries of any kind so far, of each part."""
     unreadables: tuple[int, ...]
     """How often the results of its requests could not be read, of each part."""
-    turns: tuple[Turn, ...]
-    """Priority and share, of each part."""
+    kept: tuple[Kept, ...]
+    """What the requests of each part keep when they are sent again."""
     file_id: str | None
     provider_batch_id: str | None
     provider_status: str | None
@@ -104,9 +103,8 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         size=Size(row["requests"], row["bytes"], row["tokens"], row["inputs"]),
         parts=tuple(Part(part["chunk_id"], part["first"], part["requests"]) for part in parts),
         attempts=tuple(part["attempt"] for part in parts),
-        tries=tuple(part["tries"] for part in parts),
         unreadables=tuple(part["unreadable"] for part in parts),
-        turns=tuple(Turn(part["priority"], part["share"]) for part in parts),
+        kept=tuple(Kept(part["tries"] + 1, Turn(part["priority"], part["share"]), part["stored"]) for part in parts),
         provider_errors=tuple(BatchError(each["code"], each["message"], each["line"]) for each in errors),
         verdict=Verdict(row["verdict_code"], row["verdict_message"]) if row["verdict_code"] else None,
     )

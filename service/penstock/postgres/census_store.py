@@ -30,8 +30,11 @@ class Wait(NamedTuple):
     requests: int
     bytes: int
     oldest_age_seconds: float
-    deadline_ratio: float | None
-    """Most of its deadline that a request has used here; None past the submitter, where no deadline ends the wait."""
+    """Since the oldest request was written to Kafka."""
+    unstored_seconds: float
+    """The longest that one of the requests lay in Kafka before it was stored."""
+    deadline_ratio: float
+    """Most that a request has used of its time from storing to its deadline, above 1 past the deadline."""
 
 
 class Stopped(NamedTuple):

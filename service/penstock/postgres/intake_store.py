@@ -215,6 +215,11 @@ def lane_key(row: Record) -> LaneKey:
     return LaneKey(row["account"], row["endpoint"], row["model"], row["completion_window"])
 
 
+def at(seconds: float) -> datetime:
+    """A moment, of Unix seconds."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 async def store_chunks(
     connection: Connection, chunks: Sequence[tuple[int, NewChunk]], delay_seconds: float = 0.0
 ) -> None:
@@ -237,12 +242,14 @@ async def store_chunks(
             chunk.size.bytes,
             chunk.size.tokens,
             chunk.size.inputs,
-            datetime.fromtimestamp(chunk.deadline, UTC),
+            at(chunk.deadline),
             delay_seconds,
             chunk.lines,
             chunk.manifest,
             chunk.unreadable,
+            at(chunk.received),
+            at(chunk.stored),
         )
         for lane_id, chunk in chunks
     ]
-    await connection.execute("store_chunks", *columns(rows, 16), FORMAT)
+    await connection.execute("store_chunks", *columns(rows, 18), FORMAT)

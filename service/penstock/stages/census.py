@@ -26,6 +26,7 @@ HOLDERS_GAUGES = (
     metrics.queue_bytes,
     metrics.queue_oldest_age,
     metrics.queue_deadline,
+    metrics.queue_unstored,
     metrics.quota_wait,
     metrics.batches,
     metrics.provider_batches,
@@ -187,18 +188,12 @@ class Census(Stage):
             metrics.queue_bytes.labels(label, wait.stage).inc(wait.bytes)
         for label, age in most((self.lane_label(each.key), each.oldest_age_seconds) for each in report.waits).items():
             metrics.queue_oldest_age.labels(label).set(age)
-        for label, ratio in most(
-            (self.lane_label(each.key), self.deadline_ratio(each)) for each in report.waits
-        ).items():
+        for label, age in most((self.lane_label(each.key), each.unstored_seconds) for each in report.waits).items():
+            metrics.queue_unstored.labels(label).set(age)
+        for label, ratio in most((self.lane_label(each.key), each.deadline_ratio) for each in report.waits).items():
             metrics.queue_deadline.labels(label).set(ratio)
         for label, age in most((self.lane_label(key), age) for key, age in report.quota_waits.items()).items():
             metrics.quota_wait.labels(label).set(age)
-
-    def deadline_ratio(self, wait: Wait) -> float:
-        """How much of its deadline a wait has used; what is submitted is held against its lane's."""
-        if wait.deadline_ratio is not None:
-            return wait.deadline_ratio
-        return wait.oldest_age_seconds / self.lanes.policy(wait.key).deadline_seconds
 
     def show_tokens(self, report: Gauges) -> None:
         """Tokens reserved at the provider, and their limits where they are known."""

@@ -134,8 +134,8 @@ class Collector:
         backoff = Backoff(policy.retry_min_seconds, policy.retry_max_seconds)
         requeues = Requeues()
         start = 0
-        parts = zip(batch.parts, batch.attempts, batch.tries, batch.unreadables, batch.turns, strict=True)
-        for part, attempt, tries, unreadable, turn in parts:
+        parts = zip(batch.parts, batch.attempts, batch.unreadables, batch.kept, strict=True)
+        for part, attempt, unreadable, kept in parts:
             outcomes = decision.outcomes[start : start + part.requests]
             again = [
                 Try(index, attempt + (outcome == Outcome.RETRY), unreadable + (kind == Kind.UNREADABLE))
@@ -148,7 +148,7 @@ class Collector:
             manifest = await read_manifest(connection, part.chunk_id)
             payload = await read_payload(connection, part.chunk_id)
             lines = await asyncio.to_thread(read_lines, payload, manifest)
-            for chunk in await asyncio.to_thread(requeues.take, manifest, lines, again, tries + 1, turn):
+            for chunk in await asyncio.to_thread(requeues.take, manifest, lines, again, kept):
                 yield chunk, retry_delay(backoff, chunk.tries)
             lease.touch()
         for chunk in await asyncio.to_thread(requeues.rest):

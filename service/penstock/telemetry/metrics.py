@@ -35,10 +35,19 @@ result_latency = BulkHistogram(
 # Queue (cluster-wide, from the holder of the gauges lease)
 queue_requests = Gauge("penstock_queue_requests", "Requests waiting, by where they wait.", ["lane", "stage"])
 queue_bytes = Gauge("penstock_queue_bytes", "Bytes of requests waiting, by where they wait.", ["lane", "stage"])
-queue_oldest_age = Gauge("penstock_queue_oldest_age_seconds", "Age of the oldest unanswered request.", ["lane"])
+queue_oldest_age = Gauge(
+    "penstock_queue_oldest_age_seconds",
+    "Age of the oldest stored request without an answer, from its Kafka timestamp.",
+    ["lane"],
+)
+queue_unstored = Gauge(
+    "penstock_queue_unstored_seconds",
+    "The longest that a waiting request lay in Kafka before Penstock stored it: part of its age.",
+    ["lane"],
+)
 queue_deadline = Gauge(
     "penstock_queue_deadline_ratio",
-    "Most of its deadline that a waiting request has used; one that is submitted: of the lane's deadline.",
+    "Most that a waiting request has used of its time from storing to its deadline.",
     ["lane"],
 )
 quota_wait = Gauge(

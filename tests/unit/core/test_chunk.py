@@ -50,13 +50,14 @@ def manifest_of(lines: list[bytes]) -> Manifest:
 @given(LINES)
 def test_what_is_packed_reads_back(lines: list[bytes]) -> None:
     manifest = manifest_of(lines)
-    chunk = pack_chunk(uuid.UUID(int=1), 3, lines, manifest)
+    chunk = pack_chunk(uuid.UUID(int=1), 3, lines, manifest, stored=1200.0)
     assert decode_manifest(chunk.manifest) == manifest
     assert read_lines(chunk.lines, manifest) == lines
     assert decode_lines(chunk.lines) == b"".join(lines)
     count = len(lines)
     assert chunk.size == Size(count, sum(map(len, lines)), 3 * count, 2 * count)
     assert (chunk.attempt, chunk.topic, chunk.deadline) == (3, "requests", 2001.0 - count)
+    assert (chunk.received, chunk.stored) == (1000.5, 1200.0)
     assert chunk.stored_bytes == len(chunk.lines) + len(chunk.manifest)
 
 

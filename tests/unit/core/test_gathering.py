@@ -28,7 +28,7 @@ class Record:
     value: bytes | None
     offset: int = 0
     partition: int = 0
-    timestamp: int = 1_500
+    timestamp: int = 999_998_500
     key: bytes | None = b"key"
     headers: Sequence[tuple[str, bytes | None]] = ()
 
@@ -82,11 +82,31 @@ def test_requests_become_lines_with_our_wire_ids_and_everything_else_goes_beside
     assert all(line.endswith(b'"body":{"model": "m", "messages": []}}\n') for line in chunk.lines)
     manifest = chunk.manifest
     assert (manifest.custom_ids, manifest.offsets, manifest.partitions) == (["x", "x"], [7, 9], [2, 2])
-    assert (manifest.keys, manifest.received) == ([b"key", None], [1.5, 1.5])
+    assert (manifest.keys, manifest.received) == ([b"key", None], [999_998.5] * 2)
     assert manifest.lengths == [len(line) for line in chunk.lines]
     assert manifest.deadlines == [NOW + 48 * 3600] * 2
     assert manifest.result_topics == ["results"] * 2
     assert chunk.chunk.attempt == 0
+
+
+WEEK = 7 * 86400
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "received"),
+    [
+        (0, NOW - WEEK),
+        (-1, NOW - WEEK),
+        (2**63 - 1, NOW),
+        (int(NOW - WEEK) * 1000 - 1, NOW - WEEK),
+        (999_999_001, 999_999.001),
+    ],
+)
+def test_a_timestamp_counts_within_the_week_before_storing(timestamp: int, received: float) -> None:
+    gathered = gathering()
+    gathered.sort(SOURCE, [Record(request(), timestamp=timestamp), Record(b"?", timestamp=timestamp)])
+    for chunk in packed(gathered):
+        assert (chunk.manifest.received, chunk.chunk.received, chunk.chunk.stored) == ([received], received, NOW)
 
 
 def test_lanes_and_topics_are_apart() -> None:

@@ -7,7 +7,7 @@ from penstock.core import requeue
 from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
 from penstock.core.gathering import wire_lines
 from penstock.core.identity import WireId, parse_wire_id
-from penstock.core.requeue import Requeue, Requeues, Try
+from penstock.core.requeue import Kept, Requeue, Requeues, Try
 from penstock.core.turn import Priority, Turn
 from tests.unit.core.test_chunk import manifest_of
 
@@ -33,11 +33,12 @@ def unpacked(chunk: NewChunk) -> tuple[Manifest, list[bytes]]:
 def test_a_request_goes_again_under_a_new_wire_id_and_is_otherwise_untouched() -> None:
     manifest, lines = stored()
     again = Requeue(manifest, 2, 3, TURN)
-    assert not again.add(manifest, lines, 2)
-    assert not again.add(manifest, lines, 0)
+    assert not again.add(manifest, lines, 2, 50.0)
+    assert not again.add(manifest, lines, 0, 40.0)
     chunk = again.pack()
     renamed, new_lines = unpacked(chunk)
     assert (chunk.attempt, chunk.tries, chunk.turn) == (2, 3, TURN)
+    assert chunk.stored == 40.0
     assert chunk.id != OLD
     assert [parse_wire_id(json.loads(line)["custom_id"]) for line in new_lines] == [
         WireId(chunk.id, 0),
@@ -55,7 +56,7 @@ def test_each_chunk_begins_anew() -> None:
     again = Requeue(manifest, 0, 1, TURN)
     chunks = []
     for _ in range(2):
-        again.add(manifest, lines, 1)
+        again.add(manifest, lines, 1, 60.0)
         chunks.append(again.pack())
     assert len({OLD, *(chunk.id for chunk in chunks)}) == 3
     assert [chunk.size.requests for chunk in chunks] == [1, 1]
@@ -66,7 +67,7 @@ def test_a_full_chunk_says_so(monkeypatch: pytest.MonkeyPatch, limit: str, value
     monkeypatch.setattr(requeue, limit, value)
     manifest, lines = stored()
     again = Requeue(manifest, 0, 1, TURN)
-    assert [again.add(manifest, lines, 0), again.add(manifest, lines, 1)] == [False, True]
+    assert [again.add(manifest, lines, place, 0.0) for place in (0, 1)] == [False, True]
 
 
 def test_all_that_is_collected_together_is_bounded_and_the_largest_is_packed_first(
@@ -77,7 +78,7 @@ def test_all_that_is_collected_together_is_bounded_and_the_largest_is_packed_fir
     requeues = Requeues()
     for tries, count in ((1, 1), (2, 3), (3, 1)):
         for _ in range(count):
-            requeues.of(manifest, 0, tries, TURN).add(manifest, lines, 0)
+            requeues.of(manifest, 0, tries, TURN).add(manifest, lines, 0, 0.0)
     assert [each.tries for each in requeues.over()] == [2]
     assert requeues.over()[0].pack().size.requests == 3
     assert requeues.over() == []
@@ -87,7 +88,7 @@ def test_all_that_is_taken_is_packed_once_by_its_failures(monkeypatch: pytest.Mo
     monkeypatch.setattr(requeue, "CHUNK_REQUESTS", 2)
     manifest, lines = stored()
     requeues = Requeues()
-    (full,) = requeues.take(manifest, lines, [Try(0, 0), Try(1, 1), Try(2, 0)], 3, TURN)
+    (full,) = requeues.take(manifest, lines, [Try(0, 0), Try(1, 1), Try(2, 0)], Kept(3, TURN, 50.0))
     assert (full.attempt, full.tries, unpacked(full)[0].custom_ids) == (0, 3, ["id-0", "id-2"])
     (left,) = requeues.rest()
     assert (left.attempt, left.tries, unpacked(left)[0].custom_ids) == (1, 3, ["id-1"])

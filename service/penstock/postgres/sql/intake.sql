@@ -71,10 +71,10 @@ WITH new AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[],
         $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::double precision[],
-        $14::bytea[], $15::bytea[], $16::smallint[]
+        $14::bytea[], $15::bytea[], $16::smallint[], $17::timestamptz[], $18::timestamptz[]
     ) AS new (
         id, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
-        delay_seconds, lines, manifest, unreadable
+        delay_seconds, lines, manifest, unreadable, received_at, stored_at
     )
 ),
 lines AS (
@@ -87,12 +87,14 @@ manifests AS (
 )
 INSERT INTO chunk (
     id, format, lane_id, topic, priority, share, attempt, tries, requests, left_bytes, left_tokens, left_inputs,
-    deadline_at, not_before, stored_bytes, payload_turn, manifest_turn, unreadable
+    deadline_at, not_before, stored_bytes, payload_turn, manifest_turn, unreadable,
+    received_at, stored_at
 )
 SELECT
-    id, $17, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
+    id, $19, lane_id, topic, priority, share, attempt, tries, requests, bytes, tokens, inputs, deadline_at,
     least(clock_timestamp() + make_interval(secs => delay_seconds), deadline_at), length(lines) + length(manifest),
-    (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest'), unreadable
+    (SELECT turn FROM ring WHERE name = 'payload'), (SELECT turn FROM ring WHERE name = 'manifest'), unreadable,
+    received_at, stored_at
 FROM new;
 
 -- name: paused_topics

@@ -21,26 +21,29 @@ SELECT max(generation) AS newest, count(DISTINCT lanes_sha256) AS variants FROM 
 WHERE seen_at > clock_timestamp() - interval '30 seconds';
 
 -- name: waits
+-- Of a batch the earliest deadline counts with the earliest storing: it never shows less than a request has used.
 SELECT
     l.account, l.endpoint, l.model, l.completion_window, w.stage,
     sum(w.requests)::bigint AS requests, sum(w.bytes)::bigint AS bytes,
-    coalesce(extract(epoch FROM clock_timestamp() - min(w.since)), 0)::double precision AS oldest_age_seconds,
+    extract(epoch FROM clock_timestamp() - min(w.received_at))::double precision AS oldest_age_seconds,
+    extract(epoch FROM max(w.stored_at - w.received_at))::double precision AS unstored_seconds,
     max(
-        CASE WHEN w.deadline_at IS NOT NULL THEN
-            extract(epoch FROM clock_timestamp() - w.since) / greatest(extract(epoch FROM w.deadline_at - w.since), 1)
-        END
+        extract(epoch FROM clock_timestamp() - w.stored_at) / greatest(extract(epoch FROM w.deadline_at - w.stored_at), 1)
     )::double precision AS deadline_ratio
 FROM (
     SELECT
-        lane_id, 'window' AS stage, requests - taken AS requests, left_bytes AS bytes, created_at AS since, deadline_at
+        lane_id, 'window' AS stage, requests - taken AS requests, left_bytes AS bytes, deadline_at,
+        coalesce(received_at, created_at) AS received_at, coalesce(stored_at, created_at) AS stored_at
     FROM chunk WHERE taken < requests
     UNION ALL
     SELECT
-        lane_id, CASE state WHEN 'creating' THEN 'sealed' ELSE state END, requests, bytes, sealed_at,
-        CASE WHEN state IN ('sealed', 'creating') THEN deadline_at END
+        lane_id, CASE state WHEN 'creating' THEN 'sealed' ELSE state END, requests, bytes, deadline_at,
+        coalesce(received_at, sealed_at), coalesce(stored_at, sealed_at)
     FROM batch WHERE state IN ('sealed', 'creating', 'submitted', 'ended')
     UNION ALL
-    SELECT lane_id, 'ended', requests, bytes, sealed_at, NULL FROM batch WHERE state = 'decided'
+    SELECT
+        lane_id, 'ended', requests, bytes, deadline_at, coalesce(received_at, sealed_at), coalesce(stored_at, sealed_at)
+    FROM batch WHERE state = 'decided'
 ) AS w
 JOIN lane AS l ON l.id = w.lane_id
 GROUP BY l.id, w.stage;

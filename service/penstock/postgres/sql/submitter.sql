@@ -111,7 +111,8 @@ JOIN lane AS l ON l.id = b.lane_id
 WHERE b.id = $1;
 
 -- name: parts_of
-SELECT p.chunk_id, p.first, p.requests, c.attempt, c.tries, c.unreadable, c.topic, c.priority, c.share
+SELECT p.chunk_id, p.first, p.requests, c.attempt, c.tries, c.unreadable, c.topic, c.priority, c.share,
+    extract(epoch FROM coalesce(c.stored_at, c.created_at))::double precision AS stored
 FROM part AS p JOIN chunk AS c ON c.id = p.chunk_id
 WHERE p.batch_id = $1 ORDER BY p.ordinal;
 

@@ -71,13 +71,15 @@ WHERE c.id = t.id AND c.taken = t.taken;
 -- name: insert_batch
 INSERT INTO batch (
     id, lane_id, root_id, slot, seal_reason, requests, bytes, tokens, inputs, deadline_at, lines_lost,
-    state, ended_at, verdict_code, verdict_message, sealed_at, priority
+    state, ended_at, verdict_code, verdict_message, sealed_at, priority,
+    received_at, stored_at
 )
-VALUES (
+SELECT
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
     CASE WHEN $12 THEN 'ended' ELSE 'sealed' END, CASE WHEN $12 THEN clock_timestamp() END, $13, $14,
-    coalesce($15, clock_timestamp()), (SELECT min(priority) FROM chunk WHERE id = ANY($16::uuid[]))
-);
+    coalesce($15, clock_timestamp()), min(priority), min(coalesce(received_at, created_at)),
+    min(coalesce(stored_at, created_at))
+FROM chunk WHERE id = ANY($16::uuid[]);
 
 -- name: insert_parts
 INSERT INTO part (batch_id, ordinal, chunk_id, first, requests)
