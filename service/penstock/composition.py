@@ -49,7 +49,7 @@ from penstock.stages.poller import Poller
 from penstock.stages.publisher import Publisher
 from penstock.stages.refusals import Refusals
 from penstock.stages.sealer import Sealer
-from penstock.stages.slot import SlotTools
+from penstock.stages.slot_tools import SlotTools
 from penstock.stages.stage import Stage
 from penstock.stages.submitter import Submitter
 from penstock.stages.watchdog import Watchdog

@@ -65,8 +65,8 @@ async def test_a_batch_is_shown_in_full_by_either_id(bridge: Bridge) -> None:
     await bridge.simulator.faults([{"times": 1, "batch": {"lines": [{"count": 2, "status_code": 400}]}}])
     async with bridge.service():
         await bridge.produce([chat(f"request-{n}") for n in range(10)], partition=0)
-        await bridge.produce([b"broken"])
-        await bridge.results(10)
+        await bridge.produce([b"broken", embedding("vector")])
+        await bridge.results(11)
         await bridge.dead_letters(1)
     batches = (await penstock(bridge.environment(), "batches", "--output", "json")).json
     [batch] = [each for each in batches if each["endpoint"] == "/v1/chat/completions"]
@@ -83,6 +83,9 @@ async def test_a_batch_is_shown_in_full_by_either_id(bridge: Bridge) -> None:
     assert batch["provider_batch_id"] in table.out
     status = await penstock(bridge.environment(), "status")
     assert "Nothing waits" in status.out
+    assert "tokens of text-embedding-3-small, whose batch price is not known" in " ".join(status.out.split())
+    last_day = (await penstock(bridge.environment(), "status", "--output", "json")).json["last_day"]
+    assert (last_day["unpriced_tokens"] > 0, last_day["unpriced_models"]) == (True, ["text-embedding-3-small"])
 
 
 async def test_what_is_not_there_ends_with_status_1(bridge: Bridge) -> None:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from penstock.accounts import read_accounts
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, age, console, money, print_json, size, table
+from penstock.core.price import unpriced
 from penstock.postgres.census_store import Gauges, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
@@ -158,8 +159,10 @@ def picture(report: Report) -> RenderableType:
         f"[bold]Last day[/]     {totals['results']:,} results of {totals['batches_published']:,} batches, "
         f"{totals['input_tokens']:,} tokens in, {totals['output_tokens']:,} out"
     )
+    left_out = unpriced(totals["unpriced_tokens"], totals["unpriced_models"])
     lines.append(
         f"[bold]Money[/]        {money(totals['cost_usd'])} spent, [green]{money(totals['saving_usd'])} saved[/]"
+        + (f"; [bold yellow]{escape(left_out)}[/]" if left_out else "")
     )
     return Group(*lines)
 

@@ -3,10 +3,13 @@
 A model without a known batch price is counted apart, never guessed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from genai_prices import Usage, calc_price
+
+MODELS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,20 @@ class Bill:
 
     cost_usd: Decimal
     saving_usd: Decimal
+
+
+def unpriced(tokens: int, models: Sequence[str]) -> str:
+    """What a sum of money leaves out, in words; empty when it leaves nothing out.
+
+    Args:
+        tokens: of models without a known batch price.
+        models: their names.
+    """
+    if not tokens:
+        return ""
+    names = sorted(models)
+    more = f" and {len(names) - MODELS_NAMED} more" if len(names) > MODELS_NAMED else ""
+    return f"not counted: {tokens:,} tokens of {', '.join(names[:MODELS_NAMED])}{more}, whose batch price is not known"
 
 
 def bill(model: str, input_tokens: int, cached_tokens: int, output_tokens: int) -> Bill | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.lane import LaneKey, Lanes
+from penstock.core.price import unpriced
 from penstock.demo.tally import Tally
 from penstock.postgres.census_store import Gauges
 from penstock.postgres.report_store import ReportStore
@@ -70,6 +71,11 @@ class Progress:
     def saved_usd(self) -> float:
         """What the batches cost less than the same requests one by one."""
         return float(self.totals.get("saving_usd", 0.0))
+
+    @property
+    def unpriced(self) -> str:
+        """What cost and savings leave out; empty when they leave nothing out."""
+        return unpriced(self.totals.get("unpriced_tokens", 0), self.totals.get("unpriced_models", []))
 
     @property
     def is_complete(self) -> bool:

@@ -48,7 +48,10 @@ def show_report(screen: Screen, progress: Progress) -> None:
         ("latency", f"median {percentile(latencies, 0.5):.1f} s, p99 {percentile(latencies, 0.99):.1f} s"),
         ("tokens", f"{totals.get('input_tokens', 0):,} in, {totals.get('output_tokens', 0):,} out"),
         ("cost", f"${cost:.4f} by batch, ${cost + saved:.4f} one by one: ${saved:.4f} saved"),
+        ("", progress.unpriced),
     ):
+        if not text:
+            continue
         made.add_row(f"[bold]{name}[/]", text)
     screen.show(made)
     screen.show("")

@@ -62,6 +62,7 @@ def line(progress: Progress) -> str:
         f"batches {' '.join(f'{status} {count}' for status, count in statuses.items()) or 'none'} | "
         f"answers {progress.answered:,} ({progress.per_second:,.0f}/s) | queue {progress.queue:,} | "
         f"oldest {progress.oldest_seconds:.1f} s | saved ${progress.saved_usd:.4f}"
+        + (f", {progress.unpriced}" if progress.unpriced else "")
     )
 
 
@@ -76,6 +77,7 @@ def picture(progress: Progress) -> RenderableType:
         ("oldest ", "dim"), f"{progress.oldest_seconds:.1f} s   ",
         ("dead letters ", "dim"), f"{len(progress.tally.dead_letters)}   ",
         ("saved ", "dim"), (f"${progress.saved_usd:.4f}", "bold green"),
+        (f"\n{progress.unpriced}" if progress.unpriced else "", "yellow"),
     )  # fmt: skip
     return Group("", bars, "", lanes(progress), "", figures, "")
 

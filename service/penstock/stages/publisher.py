@@ -11,7 +11,8 @@ from penstock.core.identity import transactional_id
 from penstock.kafka.result_producer import ResultProducer
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper
-from penstock.stages.slot import SlotSession, SlotTools
+from penstock.stages.slot import SlotSession
+from penstock.stages.slot_tools import SlotTools
 from penstock.stages.stage import TRANSIENT, Stage, describe
 from penstock.telemetry import metrics
 

@@ -12,7 +12,6 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 
 import structlog
 from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
@@ -28,13 +27,11 @@ from penstock.core.retry import CALL
 from penstock.core.window import Part
 from penstock.kafka.ledger import read_ledger
 from penstock.kafka.result_producer import RecordTooLarge, ResultProducer
-from penstock.postgres.batch_row import BatchRow, ChunkReader
-from penstock.postgres.publisher_store import PublisherStore
-from penstock.settings import KafkaSettings, PublisherSettings
+from penstock.postgres.batch_row import BatchRow
 from penstock.spool import off_loop
-from penstock.stages.collector import Collector
-from penstock.stages.downloader import Downloader, Spooled
+from penstock.stages.downloader import Spooled
 from penstock.stages.lease import Lease
+from penstock.stages.slot_tools import Patience, SlotTools
 from penstock.stages.stage import describe as describe_error
 from penstock.telemetry import metrics
 
@@ -50,33 +47,6 @@ RESTORED = "penstock resume restored"
 PASSING = (ProviderError, OSError, PenstockError)
 """Why a batch may not be decided now."""
 REFUSED_BY_TOPIC = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
-
-
-@dataclass(slots=True)
-class Patience:
-    """A batch that could not be finished now: how often, and until when it waits. Lost with the process."""
-
-    failures: int = 0
-    until: float = 0.0
-
-
-@dataclass(slots=True)
-class SlotTools:
-    """What every session of this process uses."""
-
-    kafka: KafkaSettings
-    settings: PublisherSettings
-    ledger_grace_seconds: float
-    ledger_topic_id: uuid.UUID
-    store: PublisherStore
-    reader: ChunkReader
-    downloader: Downloader
-    collector: Collector
-    limits: dict[str, int]
-    """The largest record of each result and dead-letter topic, in bytes."""
-    patience: dict[uuid.UUID, Patience] = field(default_factory=dict)
-    refused_sizes: Counter[uuid.UUID] = field(default_factory=Counter)
-    """How often the broker refused a record of a batch for its size: large results become dead letters (P8)."""
 
 
 class SlotSession:
@@ -227,7 +197,8 @@ class SlotSession:
         with ExitStack() as stack:
             publication = self.publication(batch, decision, spooled, stack)
             while position < batch.size.requests and decision.finals:
-                position = await self.transaction(batch, decision_id, publication, spooled, position)
+                with self.tools.size.measured():
+                    position = await self.transaction(batch, decision_id, publication, spooled, position)
         least = min(publication.limits.values())
         named = Outcome.UNREADABLE in decision.outcomes  # its error says where to look
         keep = spooled is not None and (named or any(may_overflow(length, least) for length in spooled.lines.lengths))
@@ -274,8 +245,8 @@ class SlotSession:
         Returns:
             The next position, committed.
         """
-        settings = self.tools.settings
-        ends_at = time.monotonic() + settings.transaction_timeout_seconds / 3
+        size, records_max = self.tools.size, self.tools.settings.transaction_records_max
+        ends_at = time.monotonic() + size.seconds
         await self.begin()
         records = size_bytes = 0
         latencies: list[float] = []
@@ -287,7 +258,8 @@ class SlotSession:
             }:
                 await self.producer.partitions_of(topic)
             while position < start + part.requests:
-                last = slice_end(position, start + part.requests, spooled)
+                room = min(SLICE_BYTES, size.bytes - size_bytes)
+                last = slice_end(position, start + part.requests, spooled, room)
                 built = await off_loop(
                     publication.records, manifest, part, start, position, last, lines, self.headers(batch, part)
                 )
@@ -303,7 +275,7 @@ class SlotSession:
                 dead.update(each.dead for each in built if each.dead)
                 size_bytes += sum(len(each.value or b"") for each in built)
                 self.lease.progress()
-                full = records >= settings.transaction_records_max or size_bytes >= settings.transaction_bytes_max
+                full = records >= records_max or size_bytes >= size.bytes
                 if full or time.monotonic() >= ends_at:
                     break
             else:
@@ -402,12 +374,11 @@ class SlotSession:
         await self.store.mark_ledger_cleared(self.lease, due)
 
 
-def slice_end(position: int, end: int, spooled: Spooled | None) -> int:
-    """The position after those that are built next: so many, or so many bytes, and at least one."""
+def slice_end(position: int, end: int, spooled: Spooled | None, room: int) -> int:
+    """The position after those that are built next: so many, or of so many bytes, and at least one."""
     last = min(position + SLICE, end)
     if spooled is None:
         return last
-    room = SLICE_BYTES
     for each in range(position, last):
         room -= spooled.lines.lengths[each]
         if room < 0:

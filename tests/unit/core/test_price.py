@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from penstock.core.price import Bill, bill
+from penstock.core.price import Bill, bill, unpriced
 
 
 def test_a_batch_of_a_known_model_costs_half() -> None:
@@ -35,3 +35,9 @@ def test_no_tokens_cost_nothing() -> None:
 
 def test_more_cached_tokens_than_tokens_are_no_reason_to_fail() -> None:
     assert bill("gpt-4o", 1000, 2000, 5) == bill("gpt-4o", 1000, 1000, 5)
+
+
+def test_what_a_sum_of_money_leaves_out_is_said_by_its_models() -> None:
+    assert unpriced(0, []) == ""
+    assert unpriced(1234, ["b", "a"]) == "not counted: 1,234 tokens of a, b, whose batch price is not known"
+    assert "a, b, c and 2 more" in unpriced(5, ["e", "d", "c", "b", "a"])

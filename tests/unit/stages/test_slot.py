@@ -15,6 +15,7 @@ from penstock.core.errors import ProviderUnavailable, UnknownFormat
 from penstock.core.lane import LaneKey
 from penstock.stages.downloader import Spooled
 from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
+from penstock.stages.transaction_size import TransactionSize
 
 
 class Session(SlotSession):
@@ -31,6 +32,7 @@ class Session(SlotSession):
             store=None,
             patience={},
             refused_sizes=Counter(),
+            size=TransactionSize(1 << 20, 1.0),
             collector=SimpleNamespace(store=SimpleNamespace(load=self.load, read_decision=self.read_decision)),
         )
         super().__init__(0, Any, Any, "test", tools)  # type: ignore[arg-type]  # nothing of them is used
@@ -115,11 +117,12 @@ async def test_a_session_that_never_runs_out_of_batches_makes_progress_with_each
 
 def test_a_slice_is_bounded_in_requests_and_bytes_and_never_empty() -> None:
     spooled = Spooled([], [], Reconciliation({}, 2000))
-    assert slice_end(0, 2000, None) == slice_end(0, 2000, spooled) == SLICE
-    assert slice_end(1900, 2000, spooled) == 2000
+    assert slice_end(0, 2000, None, SLICE_BYTES) == slice_end(0, 2000, spooled, SLICE_BYTES) == SLICE
+    assert slice_end(1900, 2000, spooled, SLICE_BYTES) == 2000
     for position in (0, 1, 2):
         spooled.lines.lengths[position] = SLICE_BYTES
-    assert slice_end(0, 2000, spooled) == 1
+    assert slice_end(0, 2000, spooled, SLICE_BYTES) == 1
+    assert slice_end(0, 2000, spooled, 0) == 1
 
 
 async def test_files_that_cannot_be_had_are_counted_whatever_else_is_said_of_the_provider() -> None:

@@ -147,8 +147,13 @@ SELECT
     coalesce(sum(finals) FILTER (WHERE state = 'published'), 0)::bigint AS results,
     coalesce(sum(input_tokens), 0)::bigint AS input_tokens, coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
     coalesce(sum(cost_usd), 0)::double precision AS cost_usd,
-    coalesce(sum(saving_usd), 0)::double precision AS saving_usd
-FROM batch WHERE sealed_at > statement_timestamp() - interval '1 day';
+    coalesce(sum(saving_usd), 0)::double precision AS saving_usd,
+    coalesce(sum(input_tokens + output_tokens) FILTER (WHERE cost_usd IS NULL), 0)::bigint AS unpriced_tokens,
+    coalesce(
+        array_agg(DISTINCT l.model) FILTER (WHERE cost_usd IS NULL AND input_tokens + output_tokens > 0), '{}'
+    ) AS unpriced_models
+FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
+WHERE sealed_at > statement_timestamp() - interval '1 day';
 
 -- name: recent_batches
 SELECT b.id, b.state, b.requests, b.bytes, b.seal_reason, b.sealed_at, b.submitted_at, b.ended_at, b.published_at,
