@@ -18,7 +18,7 @@ from penstock.composition import Composition, bind
 from penstock.core.errors import ConfigurationError
 from penstock.http.server import HttpServer, application
 from penstock.kafka.closing import unawaited
-from penstock.postgres.database import opened
+from penstock.postgres.database import Database, opened
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import require_schema
 from penstock.provider.client import ProviderClient
@@ -54,6 +54,7 @@ class Service:
     stop_keeper: asyncio.Event = field(default_factory=asyncio.Event)
     started: bool = False
     accounts: Mapping[str, Account] = field(default_factory=dict)
+    database: Database | None = None
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
@@ -71,7 +72,7 @@ class Service:
             http = HttpServer(self.settings.http.host, self.settings.http.port, pages)
             port = await http.start()
             stack.push_async_callback(http.stop)
-            database = await stack.enter_async_context(opened(self.settings))
+            database = self.database = await stack.enter_async_context(opened(self.settings))
             await require_schema(database)
             bound = await bind(self.settings, lanes, database)
             spool = Spool(self.settings.spool, self.replica)
@@ -170,6 +171,8 @@ class Service:
             if REGISTRY.get_sample_value("penstock_provider_away", {"account": account})
         ]
         found = {f"account {account}": "it does not answer" for account in away}
+        if self.database is not None and (postgres := self.database.away):
+            found["postgres"] = f"no connection since {postgres.since:%Y-%m-%d %H:%M:%S} UTC: {postgres.reason}"
         if metrics.data_lost._value.get():  # noqa: SLF001 - no public read
             found["postgres"] = "it lost data: penstock resume restored"
         return found | {f"account {account}": "it is refused" for account in halted}

@@ -90,7 +90,9 @@ class PostgresSettings(Section):
     """The database that holds windows and their status."""
 
     dsn: SecretStr | None = Field(
-        None, description="`postgresql://user:password@host:5432/database?sslmode=verify-full`; required."
+        None,
+        description="`postgresql://user:password@host:5432/database?sslmode=verify-full`; required. Of several hosts "
+        "(`host1:5432,host2:5432`) the one that takes writes is used.",
     )
     dsn_file: Path | None = Field(None, description="File that holds the DSN.")
     password_file: Path | None = Field(None, description="File that holds the password, when the DSN has none.")

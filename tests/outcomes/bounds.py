@@ -28,6 +28,16 @@ AWAY = (
         "Postgres is gone for ten minutes",
         "everything waits, the group's generation stays, nothing is lost; no help needed",
     ),
+    Row(
+        "postgres-switched",
+        "Postgres' primary fails over, and the old one comes back as a standby",
+        "connections to a read-only server are dropped and refused, `/readyz` says so; it goes on with the new primary",
+    ),
+    Row(
+        "kafka-quota",
+        "a broker holds the results' producers to a quota",
+        "transactions become smaller until they end well before their time-out; nothing is lost or doubled",
+    ),
     Row("kafka-away", "the broker is gone for ten minutes", "everything waits, nothing is lost; no help needed"),
 )
 

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -29,8 +33,41 @@ TRANSIENT = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,  # the janitor waits for no reader of a table that it wants to empty
+    asyncpg.ReadOnlySQLTransactionError,  # the server has become a standby
 )
 """What is raised while the server is away, coming up, full, or busy with somebody else: it passes by itself."""
+
+
+SESSION_LOST = ("08", "57P", "25006", "25P03", "25P04")
+"""SQLSTATEs, or how they begin, after which a connection is not used again.
+
+The connection failed (08), the server ends or has ended the session (57P, 25P03, 25P04), or the server has become
+read-only (25006). Behind a pooler the connection to the pooler outlives them all.
+"""
+READ_ONLY = "25006"
+
+
+class ReadOnlyServer(ConnectionError):
+    """Every server that the DSN names is read-only."""
+
+    def __init__(self, hosts: str) -> None:
+        super().__init__(
+            f"Postgres at {hosts} is a read-only standby: point PENSTOCK_POSTGRES_DSN at the primary, or name every "
+            "host in it (host1:5432,host2:5432)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The database cannot be used."""
+
+    since: datetime
+    reason: str
+
+
+def loses_session(error: asyncpg.PostgresError) -> bool:
+    """Whether the connection that the error came over must not be used again."""
+    return str(error.sqlstate).startswith(SESSION_LOST)
 
 
 def database_away(error: Exception) -> bool:
@@ -95,6 +132,8 @@ class Database:
         self.pool: Any = None
         self.connections = 0
         """Made so far. What follows a new one may be another server, or an older state of it."""
+        self.away: Away | None = None
+        """Since when no connection can be made, and why; None after one that was made, or a transaction that ended."""
 
     @failpoint("start.database")
     async def open(self) -> None:
@@ -112,7 +151,11 @@ class Database:
         )
 
     async def connect(self, *_: object, **options: Any) -> Any:
-        """Make one connection with the secrets as they are now."""
+        """Make one connection with the secrets as they are now, to a server that takes writes.
+
+        Raises:
+            ReadOnlyServer: none of the hosts does.
+        """
         self.connections += 1
         options |= {
             "command_timeout": COMMAND_SECONDS,
@@ -122,7 +165,25 @@ class Database:
             options["password"] = self.settings.password_file.read_text().strip()
         if not self.settings.statement_cache:
             options["statement_cache_size"] = 0
-        return await asyncpg.connect(self.settings.read_dsn(), **options)
+        dsn = self.settings.read_dsn()
+        if "target_session_attrs" not in parse_qs(urlsplit(dsn).query) and "PGTARGETSESSIONATTRS" not in os.environ:
+            options["target_session_attrs"] = "read-write"
+        try:
+            connection = await asyncpg.connect(dsn, **options)
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            refused = ReadOnlyServer(urlsplit(dsn).netloc.rpartition("@")[2])
+            self.note_away(refused)
+            raise refused from error
+        except TRANSIENT as error:
+            self.note_away(error)
+            raise
+        self.away = None
+        return connection
+
+    def note_away(self, error: Exception) -> None:
+        """Remember since when no connection can be made."""
+        since = self.away.since if self.away else datetime.now(UTC)
+        self.away = Away(since, f"{type(error).__name__}: {error}")
 
     async def close(self) -> None:
         """Close the pool, without waiting for ever for what is in use."""
@@ -140,14 +201,27 @@ class Database:
         Raises:
             Superseded: the lease is no longer ours; nothing was written.
         """
+        async with self.acquired() as raw, raw.transaction():
+            connection = Connection(raw)
+            if lease is not None and await connection.row("guard_lease", lease.name, lease.epoch) is None:
+                raise Superseded(f"lease {lease.name} is no longer ours")
+            yield connection
+        self.away = None
+
+    @asynccontextmanager
+    async def acquired(self) -> AsyncIterator[Any]:
+        """A connection of the pool, which does not get it back when an error says that its session is lost."""
         started = time.monotonic()
         async with self.pool.acquire() as raw:
             metrics.pool_wait.observe(time.monotonic() - started)
-            async with raw.transaction():
-                connection = Connection(raw)
-                if lease is not None and await connection.row("guard_lease", lease.name, lease.epoch) is None:
-                    raise Superseded(f"lease {lease.name} is no longer ours")
-                yield connection
+            try:
+                yield raw
+            except asyncpg.PostgresError as error:
+                if loses_session(error):
+                    raw.terminate()
+                if error.sqlstate == READ_ONLY:  # so are the other connections
+                    await self.pool.expire_connections()
+                raise
 
     async def fetch(self, name: str, *args: object) -> list[Record]:
         """All rows of one query, in a transaction of its own."""

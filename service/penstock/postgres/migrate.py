@@ -63,7 +63,7 @@ async def apply_next(database: Database) -> str | None:
 
 async def apply_one(database: Database) -> str | None:
     """One try at the first file that is not applied."""
-    async with database.pool.acquire() as connection, connection.transaction():
+    async with database.acquired() as connection, connection.transaction():
         await connection.execute(LOCK_TIMEOUT)
         await connection.execute(LOCK)
         await connection.execute(VERSIONS)
@@ -81,7 +81,7 @@ async def apply_one(database: Database) -> str | None:
 @failpoint("start.schema")
 async def schema_version(database: Database) -> int:
     """The version that the database is at; 0 when it was never migrated."""
-    async with database.pool.acquire() as connection:
+    async with database.acquired() as connection:
         if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
             return 0
         version: int = await connection.fetchval(APPLIED)
