@@ -34,6 +34,11 @@ AWAY = (
         "connections to a read-only server are dropped and refused, `/readyz` says so; it goes on with the new primary",
     ),
     Row(
+        "transaction-open",
+        "a producer of requests leaves a transaction open",
+        "what follows it waits; `penstock status`, a metric and the log say since when, and in which partition",
+    ),
+    Row(
         "kafka-quota",
         "a broker holds the results' producers to a quota",
         "transactions become smaller until they end well before their time-out; nothing is lost or doubled",

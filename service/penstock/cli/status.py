@@ -31,6 +31,7 @@ class Report:
 
     gauges: Gauges
     totals: dict[str, Any]
+    unread: list[dict[str, Any]]
     backlogs: list[dict[str, Any]]
     halts: list[dict[str, Any]]
     ending: list[dict[str, Any]]
@@ -92,7 +93,7 @@ async def read(store: ReportStore, accounts: Container[str], settings: PollerSet
     ]
     halts = [*await store.halts(), *unknown]
     ending = [{**each, "what_happens": what_happens(each, settings)} for each in await store.ending()]
-    return Report(gauges, await store.totals(), await store.backlogs(), halts, ending)
+    return Report(gauges, await store.totals(), await store.unread(), await store.backlogs(), halts, ending)
 
 
 def what_happens(batch: dict[str, Any], settings: PollerSettings) -> str:
@@ -126,6 +127,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "enqueued_tokens": {str(key): tokens for key, tokens in gauges.enqueued.items()},
         "enqueued_token_limits": {str(key): limit for key, limit in gauges.limits.items()},
         "in_doubt": {"creates": gauges.in_doubt, "oldest_age_seconds": gauges.in_doubt_age_seconds},
+        "unread": report.unread,
         "backlogs": report.backlogs,
         "halts": report.halts,
         "ending": report.ending,
@@ -142,7 +144,9 @@ def picture(report: Report) -> RenderableType:
     """The report for people."""
     gauges, totals = report.gauges, report.totals
     lines: list[RenderableType] = [f"[dim]{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}[/]", ""]
-    lines += [waiting(gauges) if gauges.waits else "[bold]Nothing waits[/]", ""]
+    nothing = "[bold]Nothing waits[/]" if not report.unread else "[bold]Nothing that is stored waits[/]"
+    lines += [waiting(gauges) if gauges.waits else nothing, ""]
+    lines += [f"[bold]In Kafka[/]     {escape(unread(each))}" for each in report.unread]
     lines.append(f"[bold]Batches[/]      {counts(gauges.batches)}")
     lines.append(f"[bold]At provider[/]  {counts(gauges.provider_batches)}")
     doubt = f"{gauges.in_doubt} creates, {age(gauges.in_doubt_age_seconds)}" if gauges.in_doubt else "none"
@@ -165,6 +169,18 @@ def picture(report: Report) -> RenderableType:
         + (f"; [bold yellow]{escape(left_out)}[/]" if left_out else "")
     )
     return Group(*lines)
+
+
+def unread(topic: dict[str, Any]) -> str:
+    """What a request topic holds that is not stored yet, and why, if a producer is the cause."""
+    text = f"{topic['topic']}: {topic['records']:,} records are not stored yet"
+    if topic["held"]:
+        since = topic["held_since"].astimezone()
+        text += (
+            f"; {topic['held']:,} of them wait for a producer to commit or abort its transaction, "
+            f"since {since:%Y-%m-%d %H:%M:%S %Z} (partition {topic['held_partition']})"
+        )
+    return text
 
 
 def waiting(gauges: Gauges) -> RenderableType:

@@ -175,6 +175,11 @@ class RequestConsumer:
         ends = {partition: self.consumer.highwater(partition) for partition in self.assigned()}
         return {partition: offset for partition, offset in ends.items() if offset is not None}
 
+    def stable_ends(self) -> dict[TopicPartition, int]:
+        """Up to where each partition can be read: the first record of a transaction that is still open, or its end."""
+        ends = {partition: self.consumer.last_stable_offset(partition) for partition in self.assigned()}
+        return {partition: offset for partition, offset in ends.items() if offset is not None and offset >= 0}
+
     def drained(self) -> dict[TopicPartition, int]:
         """The position of each partition of which all that was fetched has been polled: no record is before it.
 

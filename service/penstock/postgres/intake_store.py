@@ -108,6 +108,17 @@ class IntakeStore:
         async with self.database.transaction() as connection:
             await connection.execute("take_epochs", self.kafka_cluster_id, *columns(rows, 4))
 
+    @failpoint("intake.note_unread")
+    async def note_unread(self, unread: Mapping[Place, tuple[int, bool]]) -> None:
+        """Show operators what Kafka still holds.
+
+        Args:
+            unread: by partition, records that are not stored, and whether an open transaction holds back the next one.
+        """
+        rows = [(*place, *unread[place]) for place in sorted(unread)]
+        async with self.database.transaction() as connection:
+            await connection.execute("note_unread", self.kafka_cluster_id, *columns(rows, 4))
+
     @failpoint("intake.known_topics")
     async def known_topics(self) -> frozenset[uuid.UUID]:
         """Topics of which some partition has a position."""

@@ -40,6 +40,10 @@ class ReportStore(CensusStore):
         """What each request topic holds in Postgres, and whether its intake pauses."""
         return [dict(row) for row in await self.database.fetch("backlogs")]
 
+    async def unread(self) -> list[dict[str, Any]]:
+        """What request topics hold that is not stored yet, where the replicas that read them saw any."""
+        return [dict(row) for row in await self.database.fetch("unread")]
+
     async def halts(self) -> list[dict[str, Any]]:
         """What stands still until an operator acts."""
         return [dict(row) for row in await self.database.fetch("halts")]

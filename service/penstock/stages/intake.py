@@ -74,7 +74,7 @@ class Intake(Stage):
         self.start_at = start_at
         self.rules = rules
         self.store = store
-        self.lag = Lag(retention_seconds)
+        self.lag = Lag(retention_seconds, store)
         self.make_consumer = consumer
         self.lane_label = lane_label
         self.consumer: RequestConsumer | None = None

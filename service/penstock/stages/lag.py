@@ -5,14 +5,19 @@ import contextlib
 import time
 from collections.abc import Collection, Mapping
 
+import structlog
 from aiokafka import TopicPartition
 
 from penstock.kafka.connection import TRANSIENT
 from penstock.kafka.request_consumer import RequestConsumer
+from penstock.postgres.intake_store import IntakeStore, Place
 from penstock.stages.assignment import Assigned, Halted
 from penstock.telemetry import metrics
 
+log = structlog.get_logger()
+
 AGES_SECONDS = 15.0
+HELD_SECONDS = 60.0
 AGE_STEPS = 6
 """How often a time is halved in search of the oldest unread record's."""
 
@@ -22,9 +27,13 @@ class Lag:
 
     Args:
         retention_seconds: of each topic that has a limit.
+        store: shows operators what is unread.
     """
 
-    def __init__(self, retention_seconds: Mapping[str, float]) -> None:
+    def __init__(self, retention_seconds: Mapping[str, float], store: IntakeStore) -> None:
+        self.store = store
+        self.held: dict[TopicPartition, float] = {}
+        """Partitions whose next record an open transaction holds back, and since when, monotonic; the told ones: 0."""
         self.retention_seconds = retention_seconds
         self.unread: dict[TopicPartition, float] = {}
         """Kafka's time of the oldest unread record, as `oldest_unread` found it last; by now it may have been read."""
@@ -65,11 +74,45 @@ class Lag:
             stands |= {each: mine.position for each, mine in halted.items()}
             look = oldest_unread(consumer, stands, known, self.retention_seconds, now + clock_offset)
             self.looking = asyncio.create_task(look)  # each question may wait behind a fetch that waits for records
+            await self.note(assigned, ends, consumer.stable_ends(), now)
         elif self.looking is not None and self.looking.done():
             looking, self.looking = self.looking, None
             with contextlib.suppress(*TRANSIENT):
                 self.unread = looking.result()
         self.show(assigned, halted, ends, now + clock_offset)
+
+    async def note(
+        self,
+        assigned: Mapping[TopicPartition, Assigned],
+        ends: Mapping[TopicPartition, int],
+        stable: Mapping[TopicPartition, int],
+        now: float,
+    ) -> None:
+        """Store how much is unread, and log what a producer's open transaction has held back for a minute."""
+        unread: dict[Place, tuple[int, bool]] = {}
+        held: dict[TopicPartition, int] = {}
+        for partition, mine in assigned.items():
+            behind = max(0, ends.get(partition, mine.handed_on) - mine.handed_on)
+            blocked = behind > 0 and stable.get(partition, mine.handed_on + 1) <= mine.handed_on
+            unread[mine.place] = behind, blocked
+            if blocked:
+                held[partition] = behind
+        if unread:
+            await self.store.note_unread(unread)
+        self.held = {each: self.held.get(each, now) for each in held}
+        metrics.forget(metrics.consumer_held)
+        for partition, records in held.items():
+            metrics.consumer_held.labels(partition.topic).inc(records)
+            if 0 < self.held[partition] <= now - HELD_SECONDS:
+                self.held[partition] = 0.0
+                log.warning(
+                    "transaction.open",
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    records=records,
+                    seconds=HELD_SECONDS,
+                    fix="end the producer, or its transaction; the broker aborts it after transaction.timeout.ms",
+                )
 
     def show(
         self,

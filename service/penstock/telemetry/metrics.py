@@ -192,6 +192,11 @@ transactions_aborted = Counter("penstock_transactions_aborted_total", "Kafka tra
 rebalances = Counter("penstock_rebalances_total", "Assignments received by intake.")
 partitions_assigned = Gauge("penstock_partitions_assigned", "Partitions that this replica consumes.")
 partitions_halted = Gauge("penstock_partitions_halted", "Partitions of this replica halted for safety.", ["topic"])
+consumer_held = Gauge(
+    "penstock_consumer_held_records",
+    "Records that wait for a producer to commit or abort its transaction, of this replica's partitions.",
+    ["topic"],
+)
 consumer_lag = Gauge(
     "penstock_consumer_lag_records",
     "Records not yet stored, of this replica's partitions but those that are halted.",

@@ -28,6 +28,9 @@ class FakeStore(IntakeStore):
     def __init__(self) -> None:
         self.halted: list[Place] = []
 
+    async def note_unread(self, unread: Mapping[Place, tuple[int, bool]]) -> None:
+        pass
+
     async def halt_partition(
         self,
         place: Place,
@@ -96,7 +99,7 @@ class Consumer:
         self.paused: set[TopicPartition] = set()
 
     def __getattr__(self, name: str) -> Any:
-        answers = {"high_watermarks": {}, "drained": {}, "assigned": {DENIED, FINE}}
+        answers = {"high_watermarks": {}, "drained": {}, "stable_ends": {}, "assigned": {DENIED, FINE}}
         if name in answers:
             return lambda: answers[name]
         return self.nothing

@@ -27,7 +27,9 @@ ORDER BY p.topic_id, p.partition
 FOR UPDATE OF p;
 
 -- name: move_positions
-UPDATE position AS p SET position = new.position, leader_epoch = new.epoch, leader_epoch_at = new.position
+UPDATE position AS p
+SET position = new.position, leader_epoch = new.epoch, leader_epoch_at = new.position, held_since = NULL,
+    unread = greatest(p.unread - (new.position - p.position), 0)
 FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::integer[]) AS new (topic_id, partition, position, epoch)
 WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition;
 
@@ -36,6 +38,13 @@ UPDATE position AS p SET leader_epoch = new.epoch, leader_epoch_at = new.positio
 FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::integer[]) AS new (topic_id, partition, position, epoch)
 WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition
     AND p.position = new.position;
+
+-- name: note_unread
+UPDATE position AS p
+SET unread = new.unread, held_since = CASE WHEN new.held THEN coalesce(p.held_since, clock_timestamp()) END
+FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::boolean[]) AS new (topic_id, partition, unread, held)
+WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition
+    AND (p.unread, p.held_since IS NOT NULL) IS DISTINCT FROM (new.unread, new.held);
 
 -- name: halt_partition
 UPDATE position SET halted_reason = $4, halt_code = $6, diverged_at = $7

@@ -176,6 +176,17 @@ ORDER BY p.ordinal;
 -- name: backlogs
 SELECT topic, stored_bytes, paused, measured_at FROM backlog ORDER BY topic;
 
+-- name: unread
+-- Of a topic that has been recreated, both are summed up: the old one's partitions are read no more.
+SELECT
+    topic, sum(unread)::bigint AS records, coalesce(sum(unread) FILTER (WHERE held_since IS NOT NULL), 0)::bigint AS held,
+    min(held_since) AS held_since,
+    (array_agg(partition ORDER BY held_since) FILTER (WHERE held_since IS NOT NULL))[1] AS held_partition
+FROM position
+WHERE unread > 0 AND halted_reason IS NULL
+GROUP BY topic
+ORDER BY topic;
+
 -- name: halts
 SELECT 'partition' AS kind, topic || ' ' || partition AS name, halted_reason AS reason, false AS paused
 FROM position WHERE halted_reason IS NOT NULL
