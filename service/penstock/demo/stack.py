@@ -22,7 +22,8 @@ from penstock.kafka.layout import create_missing, wanted_topics
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.database import Database, opened
 from penstock.postgres.migrate import migrate
-from penstock.settings import PREFIX, PostgresSettings, Settings, load_settings
+from penstock.settings import PostgresSettings, Settings, load_settings
+from penstock.variables import PREFIX
 
 OWN_POSTGRES = ("POSTGRES_DSN", "POSTGRES_DSN_FILE")
 PARTITIONS = 4
