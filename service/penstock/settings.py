@@ -45,6 +45,11 @@ class KafkaSettings(Section):
     )
     result_topic: str = Field("penstock.results", description="Where results go unless a lane or a header says else.")
     dead_letter_topic: str = Field("penstock.dead-letters", description="Where rejected messages go.")
+    result_compression: Literal["zstd", "gzip", "none"] = Field(
+        "zstd",
+        description="Codec of results, dead letters and ledger. `gzip` costs several times the CPU, and every client"
+        " reads it without a further library.",
+    )
     ledger_topic: str = Field("penstock.ledger", description="The publisher's compacted ledger; a partition per slot.")
     group: str = Field("", description="Consumer group; `penstock-` and the deployment's id by default.")
     session_seconds: float = Field(

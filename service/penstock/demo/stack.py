@@ -137,6 +137,7 @@ async def start_servers(
         "kafka": {
             "request_topics": f"{name}.requests",
             "ledger_topic": f"{name}.ledger",
+            "result_compression": "gzip",  # every client reads it
             **topics,
         },
         "spool": {"folder": str(folder / "spool")},
