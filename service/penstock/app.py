@@ -13,8 +13,9 @@ from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from penstock import __version__
-from penstock.accounts import Account, read_accounts
+from penstock.accounts import Account
 from penstock.composition import Composition, bind
+from penstock.configuration import read_configuration
 from penstock.core.errors import ConfigurationError
 from penstock.http.server import HttpServer, application
 from penstock.kafka.closing import unawaited
@@ -63,8 +64,8 @@ class Service:
             ConfigurationError: something is set wrong; nothing was consumed.
             OSError, KafkaError, asyncpg.PostgresError: a part cannot be reached at start.
         """
-        lanes = self.settings.read_lanes()
-        self.accounts = read_accounts(self.settings, lanes)
+        configuration = read_configuration(self.settings, self.stages)
+        lanes, self.accounts = configuration.lanes, configuration.accounts
         self.handle_signals()
         asyncio.get_running_loop().set_exception_handler(unawaited)
         async with AsyncExitStack() as stack:

@@ -4,19 +4,20 @@ Secrets can come from files (``…_FILE``), which are read again at each connect
 without a restart.
 """
 
+import os
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from penstock.core.errors import ConfigurationError
-from penstock.core.lane import Lanes, parse_lanes
-
-PREFIX = "PENSTOCK_"
-
+from penstock.core.lane import Lanes
+from penstock.core.lanes_file import collect_lanes
+from penstock.core.problems import Problems
+from penstock.variables import PREFIX, read_values, unknown_variables, variable
 
 HINTED = {"interval_seconds": 60.0, "interval_max_seconds": 600.0}
 """How rarely the poller looks by itself when webhooks tell it."""
@@ -39,11 +40,16 @@ class KafkaSettings(Section):
     """Broker, topics and security."""
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers as `host:port`, comma separated.")
-    request_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+    request_topics: tuple[str, ...] = Field(
         ("penstock.requests",), description="Topics to consume, comma separated; each has its own backlog limit."
     )
     result_topic: str = Field("penstock.results", description="Where results go unless a lane or a header says else.")
     dead_letter_topic: str = Field("penstock.dead-letters", description="Where rejected messages go.")
+    result_compression: Literal["zstd", "gzip", "none"] = Field(
+        "zstd",
+        description="Codec of results, dead letters and ledger. `gzip` costs several times the CPU, and every client"
+        " reads it without a further library.",
+    )
     ledger_topic: str = Field("penstock.ledger", description="The publisher's compacted ledger; a partition per slot.")
     group: str = Field("", description="Consumer group; `penstock-` and the deployment's id by default.")
     session_seconds: float = Field(
@@ -123,6 +129,9 @@ class ProviderSettings(Section):
         "default", description="Name of the account in lanes and metrics; the lanes file may name others."
     )
     base_url: str = Field("https://api.openai.com/v1", description="The API's root, `/v1` included.")
+    auth: Literal["key", "none"] = Field(
+        "key", description="`none` for a provider that takes no API key: then none is needed, and none is sent."
+    )
     api_key: SecretStr | None = Field(None, description="The key.")
     api_key_file: Path | None = Field(None, description="File that holds the key; read again after a 401.")
     organization: str | None = Field(None, description="Organization id, when the key has several.")
@@ -312,17 +321,8 @@ class LogSettings(Section):
     format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for people.")
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings; read once, at the edge."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-    )
 
     deployment: str = Field(
         "penstock", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Id of this deployment at provider and Kafka."
@@ -367,31 +367,48 @@ class Settings(BaseSettings):
         """The lanes document, or its defaults.
 
         Raises:
-            ConfigurationError: the file cannot be read, with the place named.
+            ConfigurationError: the file cannot be read, or is wrong; every mistake is named with its place.
         """
+        problems = Problems()
+        lanes = self.collect_lanes(problems)
+        problems.settle()
+        return lanes
+
+    def collect_lanes(self, problems: Problems) -> Lanes:
+        """The lanes document without what is wrong with it, which becomes problems."""
         if self.lanes_file is None:
             return Lanes()
         try:
-            return parse_lanes(tomllib.loads(self.lanes_file.read_text()))
-        except OSError as error:
-            raise ConfigurationError(f"{PREFIX}LANES_FILE: {error}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError(f"{PREFIX}LANES_FILE: {error}") from error
+            document = tomllib.loads(self.lanes_file.read_text())
+        except (OSError, ValueError) as error:  # also a file that is no UTF-8
+            problems.add(f"{PREFIX}LANES_FILE: {error}")
+            return Lanes()
+        return collect_lanes(document, problems)
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(environment: Mapping[str, str] | None = None, /, **overrides: Any) -> Settings:
     """Read the environment.
 
+    Args:
+        environment: the variables; those of this process when not given.
+        overrides: what goes before them: values by name, and tables of values by section.
+
     Raises:
-        ConfigurationError: naming each variable that is wrong and what it takes.
+        ConfigurationError: naming each variable that is wrong or unknown, and what it takes.
     """
+    given = os.environ if environment is None else environment
+    problems = Problems(list(unknown_variables(Settings, given)))
+    values = read_values(Settings, given)
+    for name, value in overrides.items():
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     try:
-        return Settings(**overrides)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems = [f"{variable(tuple(map(str, each['loc'])))}: {each['msg']}" for each in error.errors()]
-        raise ConfigurationError("; ".join(problems)) from None
+        raise ConfigurationError(*problems.found, *mistakes(error)) from None
+    problems.settle()
+    return settings
 
 
-def variable(path: tuple[str, ...]) -> str:
-    """The environment variable of a setting."""
-    return PREFIX + "_".join(path).upper() if path else "settings"
+def mistakes(error: ValidationError) -> list[str]:
+    """Each value that is wrong, by its variable; never the value."""
+    return [f"{variable(tuple(map(str, each['loc'])))}: {each['msg']}" for each in error.errors()]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from penstock.core.lane import parse_lanes
+from penstock.core.lanes_file import parse_lanes
 from tests.deploy.command import Failed, attempt, run
 from tests.deploy.image import ROOT
 from tests.deploy.rendering import GOLDEN, VALUES, helm, objects, render

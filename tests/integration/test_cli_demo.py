@@ -22,6 +22,7 @@ from tests.support.simulator import SERVICE
 from tests.support.stack import admin_client
 
 SECONDS = 60.0
+OWN = ("--use-environment", "--yes")
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def test_every_request_of_a_file_comes_back_once_and_nothing_is_left(
     lines = [make(f"{make.__name__}-{n}") for make in (chat, embedding, moderation) for n in range(20)]
     file = tmp_path / "requests.jsonl"
     file.write_text("\n".join([*map(json.dumps, lines), "broken", "", json.dumps(lines[0])]))
-    finished = await penstock(environment, "demo", "--input", file)
+    finished = await penstock(environment, "demo", "--input", file, *OWN)
     assert finished.code == 0, finished
     assert "every request came back exactly once" in finished.out
     for figure in ("requests in   62", "results out   61", "dead letters  1"):
@@ -68,7 +69,7 @@ async def test_a_signal_ends_it_with_all_its_processes(
     environment: dict[str, str], kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, number: int
 ) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-    command = [sys.executable, "-m", "penstock", "demo"]
+    command = [sys.executable, "-m", "penstock", "demo", *OWN]
     with tempfile.TemporaryFile() as log:
         # In a shell's background job it is ignored, and children inherit that.
         ours = signal.signal(signal.SIGINT, signal.SIG_DFL)

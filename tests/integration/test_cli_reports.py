@@ -17,7 +17,7 @@ from penstock.postgres.database import Database
 from penstock.postgres.intake_store import IntakeStore, store_chunks
 from penstock.postgres.migrate import migrate
 from penstock.postgres.report_store import ReportStore
-from penstock.settings import PostgresSettings
+from penstock.settings import PollerSettings, PostgresSettings
 from tests.support.bridge import WAIT_SECONDS, Bridge
 from tests.support.command import Finished, penstock
 from tests.support.request import chat, embedding
@@ -105,6 +105,27 @@ async def test_a_halted_partition_is_shown(bridge: Bridge) -> None:
     assert status.json["halts"] == [halt]
 
 
+async def test_a_cancelled_batch_is_shown_wherever_somebody_looks(bridge: Bridge) -> None:
+    async def pull(*words: object) -> Finished:
+        return await penstock(bridge.environment(), *words)
+
+    async with bridge.service(stages="intake,seal"):
+        await bridge.produce([chat("cancelled")])
+
+        [found] = (await until(bridge, "cancelled", "sealed")).json
+        assert (await pull("status", "--output", "json")).json["ending"] == []
+        assert (await pull("cancel", found["batch"], "--yes")).code == 0
+        [ending] = (await pull("status", "--output", "json")).json["ending"]
+        assert (ending["id"], ending["state"]) == (found["batch"], "sealed")
+        said = "ago, before it was sent"
+        for words in (("status",), ("batches", found["batch"]), ("find", "cancelled")):
+            assert said in " ".join((await pull(*words)).out.split())
+        assert ", ending for " in (await pull("batches")).out
+        for words in (("batches",), ("find", "cancelled")):
+            [told] = (await pull(*words, "--output", "json")).json
+            assert said in (told.get("what_happens") or told.get("ending"))
+
+
 @asynccontextmanager
 async def migrated(dsn: str) -> AsyncIterator[Database]:
     database = Database(PostgresSettings(dsn=SecretStr(dsn)), "test")
@@ -151,6 +172,6 @@ async def test_a_request_is_found_among_many_in_a_moment(database: str) -> None:
         took: list[float] = []
         while not took or (min(took) >= FIND_SECONDS and len(took) < TRIES):  # others may have the processors meanwhile
             started = time.perf_counter()
-            assert await located(reports, await search(reports, "order-nobody")) == []
+            assert await located(reports, await search(reports, "order-nobody"), PollerSettings()) == []
             took.append(time.perf_counter() - started)
         assert min(took) < FIND_SECONDS

@@ -172,7 +172,7 @@ async def test_status_says_what_happens_to_a_cancelled_batch_that_nobody_can_ask
     batch = await batch_in(talk, "unasked", "submitted")
     await simulator.faults([{"operation": "batches.retrieve", "http": {"status": 400}}])
     done = await pull(talk, "cancel", batch["id"], "--yes")
-    assert "penstock status shows what happens to it" in done.out
+    assert "penstock status shows what it waits for" in done.out
     (ending,) = (await pull(talk, "status", "--output", "json")).json["ending"]
     assert (ending["id"], ending["cancel"]) == (str(batch["id"]), "answer")
     assert "it is given up here" in ending["what_happens"]

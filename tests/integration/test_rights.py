@@ -11,7 +11,7 @@ from penstock.embedded.postgres import EmbeddedPostgres
 from penstock.kafka.layout import wanted_topics
 from penstock.kafka.right import Operation, Right
 from penstock.kafka.rights import needed_rights
-from penstock.settings import Settings
+from penstock.settings import load_settings
 from tests.support.authorizer import AuthorizingKafka
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.crash import until
@@ -40,7 +40,7 @@ async def rights(kafka: AuthorizingKafka, bridge: Bridge, monkeypatch: pytest.Mo
     """Exactly what the service needs, granted; the environment is the service's."""
     for name, value in bridge.environment(**kafka.login).items():
         monkeypatch.setenv(name, value)
-    settings = Settings()
+    settings = load_settings()
     wanted = wanted_topics(settings.kafka, settings.read_lanes(), settings.publisher.slots)
     needed = needed_rights(wanted, settings.group, slot_prefix(settings.deployment))
     for each in needed:

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from penstock.settings import Settings, variable
+from penstock.settings import Settings
+from penstock.variables import variable
 from tests.support.reference import table
 
 CHART = Path(__file__).parents[2] / "helm" / "penstock"

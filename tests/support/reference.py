@@ -15,14 +15,16 @@ from pydantic.fields import FieldInfo
 
 from penstock.accounts import KEYS, SHARED, WEBHOOK
 from penstock.core.account import MATCHED, AccountRule
-from penstock.core.lane import CEILINGS, ENDPOINTS, LanePolicy, Lanes
+from penstock.core.lane import ENDPOINTS, LanePolicy, Lanes
+from penstock.core.lanes_file import CEILINGS
 from penstock.core.reasons import REASONS
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
 from penstock.core.result import HEADERS_BYTES_MAX, KEY_BYTES_MAX
 from penstock.core.wishes import HEADERS_MAX
-from penstock.settings import IntakeSettings, ProviderSettings, Settings, variable
+from penstock.settings import IntakeSettings, ProviderSettings, Settings
 from penstock.telemetry import metrics
 from penstock.telemetry.bulk_histogram import BulkHistogram
+from penstock.variables import variable
 from tests.support.bad_messages import BAD, LATER
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
@@ -37,6 +39,7 @@ WORDS = {
     Path: "path",
     SecretStr: "secret",
 }
+OWN_DEFAULTS = {"api_key_file": 'required, but with `auth = "none"`', "auth": "`key`"}
 EXAMPLE = """\
 models = ["gpt-4o-mini", "text-embedding-3-small"]  # leave it out to allow any
 result_topics = ["results.urgent"]                  # what the header penstock-result-topic may name
@@ -268,7 +271,7 @@ def account_rows() -> Iterator[tuple[str, ...]]:
             yield f"`{name}`", "path", "", "File that holds the secret of its webhooks, which come to `/webhooks/NAME`."
             continue
         field = ProviderSettings.model_fields[name]
-        default = {"api_key_file": "required"}.get(name, f"`{variable(('provider', name))}`" if name in SHARED else "")
+        default = f"`{variable(('provider', name))}`" if name in SHARED else OWN_DEFAULTS.get(name, "")
         kind = " ".join(filter(None, (type_words(field.annotation), range_words(field))))
         yield f"`{name}`", kind, default, field.description or ""
 

@@ -5,7 +5,7 @@ import pytest
 
 from penstock.accounts import Account, read_accounts
 from penstock.core.errors import ConfigurationError
-from penstock.core.lane import parse_lanes
+from penstock.core.lanes_file import parse_lanes
 from penstock.settings import load_settings
 
 
@@ -53,7 +53,7 @@ def test_where_webhooks_come_an_account_without_a_secret_is_polled(
     ("table", "more", "words"),
     [
         ("", "", "account 'other' needs api_key_file"),
-        ('api_key = "sk-secret-in-a-file"', "", "account 'other': api_key is unknown; it takes api_key_file, base_url"),
+        ('api_key = "sk-secret-in-a-file"', "", "account 'other': api_key is unknown; .*did you mean api_key_file"),
         ('api_key_file = "k"\ncreates_per_hour = 0', "", "account 'other': creates_per_hour: "),
         ('api_key_file = "k"\ntimeout_seconds = "soon"', "", "account 'other': timeout_seconds: "),
         ('api_key_file = "k"', '[[lane]]\naccount = "othr"', r"lane\[0\].account takes default, other"),

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import penstock
 from penstock.cli.app import app
-from penstock.cli.preflight import setting_names
 from penstock.settings import Settings
+from penstock.variables import setting_names
 from tests.support.promql import SCRAPED, known_series, labels_of, metrics_of, mistakes, tokens
 from tests.support.reference import catalogue
 

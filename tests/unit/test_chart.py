@@ -11,8 +11,8 @@ import yaml
 
 from penstock import __version__
 from penstock.app import STAGES
-from penstock.cli.preflight import setting_names
 from penstock.settings import Settings
+from penstock.variables import setting_names
 from tests.support.chart import CHART, COPIES, FILES, leaves, read_values, template_variables
 from tests.support.reference import catalogue
 

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from penstock.core.lane import LaneKey, LanePolicy, parse_lanes
+from penstock.core.lane import LaneKey, LanePolicy
+from penstock.core.lanes_file import parse_lanes
 from penstock.settings import Section, Settings
 from tests.support.reference import COMMAND, EXAMPLE, FOLDER, PAGES, catalogue, docstrings
 

@@ -142,6 +142,9 @@ http://{{ include "penstock.fullname" . }}-simulator:8080/v1
 {{- if .Values.simulator.enabled }}
 - name: PENSTOCK_PROVIDER_API_KEY
   value: simulated
+{{- else if eq .Values.provider.auth "none" }}
+- name: PENSTOCK_PROVIDER_AUTH
+  value: none
 {{- else }}
 - name: PENSTOCK_PROVIDER_API_KEY_FILE
   value: /etc/penstock/provider/api-key

@@ -102,8 +102,8 @@
 {{- if not (regexMatch "^https?://[^/:\\s]+(:[0-9]{1,5})?(/\\S*)?$" $v.provider.baseUrl) -}}
 {{- $wrong = append $wrong (printf "provider.baseUrl is %q: give the API's root with its scheme, such as https://api.openai.com/v1" $v.provider.baseUrl) -}}
 {{- end -}}
-{{- if and (not $v.simulator.enabled) (not $v.provider.apiKey.secretName) -}}
-{{- $wrong = append $wrong "provider.apiKey.secretName is empty: name the Secret that holds the API key" -}}
+{{- if and (not $v.simulator.enabled) (eq $v.provider.auth "key") (not $v.provider.apiKey.secretName) -}}
+{{- $wrong = append $wrong "provider.apiKey.secretName is empty: name the Secret that holds the API key, or set provider.auth to none if the provider takes no key" -}}
 {{- end -}}
 {{- range $v.provider.accounts -}}
 {{- if not (regexMatch "^[a-z0-9][a-z0-9-]{0,39}$" .name) -}}

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from penstock.cli.ending import what_happens
 from penstock.cli.outcome import command
-from penstock.cli.printing import Output, OutputOption, console, print_json, since, table
+from penstock.cli.printing import Output, OutputOption, age, console, print_json, since, table
 from penstock.core.decision import Outcome
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import opened
@@ -15,7 +16,7 @@ from penstock.postgres.report_store import ReportStore
 from penstock.settings import Settings
 
 COLUMNS = ["batch", "lane", "state", "provider", "provider's id", "requests", "sealed by", "sealed", "published"]
-TIMES = ("sealed_at", "submitted_at", "ended_at", "published_at")
+TIMES = ("sealed_at", "submitted_at", "cancel_asked_at", "ended_at", "published_at")
 
 
 def batches(
@@ -39,7 +40,8 @@ def batches(
     async def main(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         async with opened(settings) as database:
             store = ReportStore(database)
-            found = await store.batches(batch, limit)
+            rows = await store.batches(batch, limit)
+            found = [{**each, "what_happens": what_happens(each, settings.poller)} for each in rows]
             return found, await in_full(store, found[0]) if batch and len(found) == 1 else None
 
     found, whole = command(main)
@@ -71,7 +73,7 @@ def row(batch: dict[str, Any]) -> list[str]:
     return [
         str(batch["id"])[:8],
         lane_name(batch),
-        batch["state"] + parked,
+        batch["state"] + parked + ending(batch),
         batch["provider_status"] or "",
         batch["provider_batch_id"] or "",
         f"{batch['requests']:,}",
@@ -79,6 +81,14 @@ def row(batch: dict[str, Any]) -> list[str]:
         f"{since(batch['sealed_at'])} ago",
         f"{since(batch['published_at'])} ago" if batch["published_at"] else "",
     ]
+
+
+def ending(batch: dict[str, Any]) -> str:
+    """That a batch has to end, and since when."""
+    if batch["what_happens"] is None:
+        return ""
+    known = [batch[name] for name in ("asked_seconds", "told_seconds", "given_up_seconds") if batch[name] is not None]
+    return f", [yellow]ending for {age(max(known))}[/]"
 
 
 async def in_full(store: ReportStore, batch: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +105,7 @@ def print_whole(batch: dict[str, Any]) -> None:
     screen.print(f"[bold]{batch['id']}[/]  {lane_name(batch)}")
     facts = {
         "state": batch["state"] + (f", parked: {batch['parked_reason']}" if batch["parked_reason"] else ""),
+        "ending": batch["what_happens"] or "",
         "provider": f"{batch['provider_batch_id']} ({batch['provider_status']})" if batch["provider_batch_id"] else "",
         "size": f"{batch['requests']:,} requests, {batch['bytes']:,} bytes, sealed by {batch['seal_reason']}",
         "slot": str(batch["slot"]),

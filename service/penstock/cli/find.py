@@ -8,7 +8,9 @@ from uuid import UUID
 import msgspec
 import typer
 import zstandard
+from rich.markup import escape
 
+from penstock.cli.ending import what_happens
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, console, print_json, since
 from penstock.core.chunk import Manifest, decode_manifest
@@ -16,7 +18,7 @@ from penstock.core.decision import FINAL, Outcome, decode_decision
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
-from penstock.settings import Settings
+from penstock.settings import PollerSettings, Settings
 
 Page = list[tuple[UUID, int, bytes]]
 
@@ -63,7 +65,7 @@ def find(
     async def main(settings: Settings) -> list[dict[str, Any]]:
         async with opened(settings) as database:
             store = ReportStore(database)
-            return await located(store, await search(store, custom_id))
+            return await located(store, await search(store, custom_id), settings.poller)
 
     found = command(main)
     if output is Output.JSON:
@@ -118,21 +120,27 @@ def matches(chunk_id: UUID, attempt: int, manifest: Manifest, custom_id: str) ->
     ]
 
 
-async def located(store: ReportStore, found: list[Match]) -> list[dict[str, Any]]:
+async def located(store: ReportStore, found: list[Match], settings: PollerSettings) -> list[dict[str, Any]]:
     """Where each request is now: of several attempts at one, that which counts."""
     requests: dict[str, dict[str, Any]] = {}
     for match in sorted(found, key=lambda each: each.attempt):
         place = await store.whereabouts(match.chunk_id, match.place)
         if place is None:
             continue
-        told = describe(match, place)
+        told = describe(match, place, settings)
         if told is not None:
             requests[match.result_id] = told
     return list(requests.values())
 
 
-def describe(match: Match, place: dict[str, Any]) -> dict[str, Any] | None:
-    """One attempt at a request; None when it is over and another one counts."""
+def describe(match: Match, place: dict[str, Any], settings: PollerSettings) -> dict[str, Any] | None:
+    """One attempt at a request; None when it is over and another one counts.
+
+    Args:
+        match: its place in a chunk.
+        place: the chunk, and the batch that it is in.
+        settings: say how long a batch that has to end may take.
+    """
     told: dict[str, Any] = {
         "topic": match.topic,
         "partition": match.partition,
@@ -151,7 +159,7 @@ def describe(match: Match, place: dict[str, Any]) -> dict[str, Any] | None:
         "provider_status": place["provider_status"],
     }
     if place["decision"] is None:
-        return told
+        return told | {"ending": what_happens(place, settings)}
     outcome = Outcome(decode_decision(place["decision"]).outcomes[place["place"]])
     if outcome not in FINAL:
         return None
@@ -176,5 +184,7 @@ def print_one(told: dict[str, Any]) -> None:
             f", at the provider {told['provider_batch']} ({told['provider_status']})" if told["provider_batch"] else ""
         )
         screen.print(f"  batch     {batch}{provider}")
+    if told.get("ending"):
+        screen.print(f"  ending    {escape(told['ending'])}")
     if told.get("published_at"):
         screen.print(f"  published {told['published_at']:%Y-%m-%d %H:%M:%S} UTC, result id {told['result_id']}")

@@ -1,17 +1,22 @@
 """Settings that are valid one by one and do not fit together, or do not fit the servers; each with its mend."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from penstock.cli.finding import Finding, Level
 from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, Lanes
 from penstock.core.price import bill
-from penstock.settings import PREFIX, ProviderSettings, Settings
+from penstock.settings import ProviderSettings, Settings
 from penstock.stages.lease import STALL_FACTOR
+from penstock.variables import PREFIX
 
 EMBEDDING_BYTES = 66_000
 """Of one embedding in an output file, about: 50,000 are 3.3 GB."""
 TRANSACTION_SETTING = "transaction.max.timeout.ms"
 HOUR = 3600.0
+DAY_ONLY = ("api.openai.com", "openai.azure.com")
+"""Hosts, and all below them, that take no completion window but a day's."""
+DAY_WINDOW = "24h"
 
 
 def own_misfits(settings: Settings, lanes: Lanes, accounts: Sequence[ProviderSettings] = ()) -> Iterator[Finding]:
@@ -24,6 +29,7 @@ def own_misfits(settings: Settings, lanes: Lanes, accounts: Sequence[ProviderSet
     """
     for account in accounts or [settings.provider]:
         yield from account_misfits(settings, lanes, account)
+        yield from window_misfits(lanes, account)
     policies = [lanes.defaults, *named_policies(lanes)]
     upload = max(policy.bytes_max for policy in policies)
     if settings.spool.upload_bytes_max < upload:
@@ -67,6 +73,32 @@ def account_misfits(settings: Settings, lanes: Lanes, account: ProviderSettings)
             f" account {account.account} creates {account.creates_per_hour:,} batches",
             "raise age_max_seconds; until then windows wait longer than their age",
         )
+
+
+def window_misfits(lanes: Lanes, account: ProviderSettings) -> Iterator[Finding]:
+    """Completion windows of an account's lanes that its provider does not take, or may not."""
+    host = urlsplit(account.base_url).hostname or ""
+    refused = any(host == each or host.endswith(f".{each}") for each in DAY_ONLY)
+    for window in sorted(windows_of(lanes, account.account) - {DAY_WINDOW}):
+        name = f"completion_window {window!r} of account {account.account!r}"
+        if refused:
+            text, mend = f"{host} takes {DAY_WINDOW} alone, not the {name}", f"set completion_window to {DAY_WINDOW}"
+            yield Finding("lanes", Level.PROBLEM, text, mend)
+        else:
+            text = f"whether {host} takes the {name} is not known: it refuses each batch if not"
+            yield Finding("lanes", Level.WARNING, text, f"see the provider's documents; all take {DAY_WINDOW}")
+
+
+def windows_of(lanes: Lanes, account: str) -> set[str]:
+    """The completion windows that an account may be asked for."""
+    rule = next((each for each in lanes.accounts if each.name == account), None)
+    found = {lanes.defaults.completion_window}
+    for lane in lanes.rules:
+        conditions = ((lane.endpoint, rule and rule.endpoints), (lane.model, rule and rule.models))
+        met = all(None in (own, taken) or own in (taken or ()) for own, taken in conditions)
+        if lane.account in (None, account) and met and "completion_window" in lane.values:
+            found.add(str(lane.values["completion_window"]))
+    return found
 
 
 def spool(direction: str, budget: int, what: str, size_bytes: int) -> Finding:

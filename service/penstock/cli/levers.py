@@ -10,7 +10,7 @@ from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, print_json
 from penstock.cli.restore import restored
 from penstock.cli.resume import resume_partition
-from penstock.core.batch import BatchState, Cancel
+from penstock.core.batch import Cancel
 from penstock.core.errors import ConfigurationError
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import opened
@@ -230,8 +230,7 @@ def cancel(
         print_json({"batches": found, "cancelled": refusal is None})
     elif refusal is None:
         typer.echo(f"cancelled {found[0].id} with {found[0].requests:,} requests, in state {found[0].state}")
-        if found[0].state is BatchState.SUBMITTED:
-            typer.echo("penstock status shows what happens to it at the provider, and when it ends at the latest")
+        typer.echo("penstock status shows what it waits for until it ends")
     if refusal is not None:
         typer.echo(f"penstock: {refusal}", err=True)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""How a command ends: errors that a user can mend are one sentence on standard error and exit status 2."""
+"""How a command ends: errors that a user can mend are sentences on standard error and exit status 2."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import asyncpg
 import typer
 from aiokafka.errors import KafkaError
 
-from penstock.core.errors import PenstockError
+from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.embedded.server import ServerError
 from penstock.settings import Settings, load_settings
 from penstock.telemetry.log import configure_logging
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn errors into a sentence and an exit status.
+    """Turn errors into a sentence for each, and an exit status.
 
     Raises:
         typer.Exit: with status 2.
@@ -32,7 +32,8 @@ def reported() -> Iterator[None]:
         yield
     except* (PenstockError, OSError, asyncpg.PostgresError, KafkaError, asyncpg.InterfaceError, ServerError) as errors:
         for error in leaves(errors):
-            typer.echo(f"penstock: {sentence(error)}", err=True)
+            for each in error.problems if isinstance(error, ConfigurationError) else [sentence(error)]:
+                typer.echo(f"penstock: {each}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -1,26 +1,27 @@
 """The checks of `penstock check`: each finds all that is wrong with its part, and says what mends it."""
 
 import asyncio
-import difflib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
 from aiokafka.errors import KafkaError
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from penstock.accounts import Account, read_accounts
+from penstock.accounts import Account, missing_key
 from penstock.cli.finding import Finding, Level, Part
 from penstock.cli.fit import broker_misfits, own_misfits, server_misfits
 from penstock.cli.outcome import sentence
+from penstock.configuration import collect_configuration
 from penstock.core.errors import ConfigurationError, ProviderDenied, ProviderError
 from penstock.core.identity import slot_prefix, transactional_id
 from penstock.core.lane import Lanes
+from penstock.core.problems import Problems
 from penstock.kafka.layout import PARTITIONS, Role, Wanted, create_missing, misfits, record_bytes_max, wanted_topics
 from penstock.kafka.right import RightsMissing
 from penstock.kafka.rights import RightProver, missing_on_topics
@@ -30,13 +31,13 @@ from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
 from penstock.postgres.preflight_store import PreflightStore
 from penstock.provider.client import ProviderClient
-from penstock.settings import PREFIX, ProviderSettings, Settings, SpoolSettings, WebhookSettings, variable
+from penstock.settings import ProviderSettings, Settings, SpoolSettings, WebhookSettings, mistakes
+from penstock.variables import PREFIX, read_values, unknown_variables
 
 SECONDS = 20.0
 POSTGRES_MIN = 14
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 MOUNTS = Path("/proc/self/mounts")
-OTHER_VARIABLES = frozenset({"PENSTOCK_CACHE", "PENSTOCK_FAILPOINTS"})
 
 
 @dataclass(slots=True)
@@ -82,8 +83,7 @@ class Preflight:
         self.check_variables()
         if settings is None:
             return
-        lanes = self.read_lanes(settings)
-        accounts = self.read_accounts(settings, lanes)
+        lanes, accounts = self.read_configuration(settings)
         self.findings += own_misfits(settings, lanes, [each.provider for each in accounts.values()])
         left = self.parts - wrong
         if Part.KAFKA in left:
@@ -101,15 +101,14 @@ class Preflight:
 
     def read_settings(self) -> tuple[Settings | None, frozenset[str]]:
         """The settings, with defaults for the sections that are wrong, and the names of those."""
-        wrong: dict[str, object] = {}
+        given, wrong = read_values(Settings, os.environ), dict[str, object]()
         while True:
             try:
-                settings = Settings(**wrong)  # type: ignore[arg-type]  # defaults of the same fields
+                settings = Settings.model_validate({**given, **wrong})
             except ValidationError as error:
                 fields = {str(each["loc"][0]) if each["loc"] else "kafka" for each in error.errors()}
-                for each in error.errors():
-                    name = variable(tuple(map(str, each["loc"])))
-                    self.problem("settings", f"{name}: {each['msg']}", "see penstock's reference of settings")
+                for each in mistakes(error):
+                    self.problem("settings", each, "see docs/reference/settings.md")
                 if fields <= wrong.keys():
                     return None, frozenset(wrong)
                 wrong |= {name: Settings.model_fields[name].get_default(call_default_factory=True) for name in fields}
@@ -118,13 +117,15 @@ class Preflight:
                     self.ok("settings", "every variable is valid")
                 return settings, frozenset(wrong)
 
-    def read_accounts(self, settings: Settings, lanes: Lanes) -> dict[str, Account]:
-        """The accounts, or the first one alone when the lanes file is wrong about the others."""
-        try:
-            return read_accounts(settings, lanes)
-        except ConfigurationError as error:
-            self.problem("lanes", str(error), "mend the file at the place named")
-            return read_accounts(settings, Lanes())
+    def read_configuration(self, settings: Settings) -> tuple[Lanes, dict[str, Account]]:
+        """Lanes and accounts, without what is wrong with them."""
+        problems = Problems()
+        found = collect_configuration(settings, problems)
+        for each in problems.found:
+            self.problem("lanes", each, f"correct the place that is named ({settings.lanes_file or 'no lanes file'})")
+        if settings.lanes_file is not None and not problems.found:
+            self.ok("lanes", f"{settings.lanes_file} is valid, with {len(found.lanes.rules)} rules")
+        return found.lanes, found.accounts
 
     def check_webhook(self, settings: WebhookSettings, port: int | None) -> None:
         """The secret without which no webhook is believed."""
@@ -136,24 +137,9 @@ class Preflight:
             self.ok("webhook", f"the secret is there; webhooks come to port {port}, polling is slow")
 
     def check_variables(self) -> None:
-        """Variables that begin like ours and are none of ours: most likely a slip of the pen."""
-        known = {*setting_names(Settings), *OTHER_VARIABLES}
-        for name in sorted(each for each in os.environ if each.startswith(PREFIX) and each not in known):
-            if close := difflib.get_close_matches(name, known, 1, 0.8):
-                self.problem("settings", f"{name} is no setting", f"did you mean {close[0]}?")
-            else:
-                self.warn("settings", f"{name} is no setting", "remove it, or see the reference of settings")
-
-    def read_lanes(self, settings: Settings) -> Lanes:
-        """The lanes file, or defaults when it is wrong."""
-        try:
-            lanes = settings.read_lanes()
-        except ConfigurationError as error:
-            self.problem("lanes", str(error), "mend the file at the place named")
-            return Lanes()
-        if settings.lanes_file is not None:
-            self.ok("lanes", f"{settings.lanes_file} is valid, with {len(lanes.rules)} rules")
-        return lanes
+        """Variables that begin like ours and are none of ours: every command that reads settings refuses them."""
+        for each in unknown_variables(Settings, os.environ):
+            self.problem("settings", each, "correct the name, or remove the variable")
 
     @asynccontextmanager
     async def reaching(self, part: str, mend: str) -> AsyncIterator[None]:
@@ -312,12 +298,8 @@ class Preflight:
         """
         who = f"{settings.account} at {settings.base_url}"
         place = f"{PREFIX}PROVIDER_" if first else f"account {settings.account!r} of the lanes file: "
-        try:
-            if settings.read_api_key() is None:
-                self.problem("provider", "there is no API key", f"set {PREFIX}PROVIDER_API_KEY or …API_KEY_FILE")
-                return
-        except OSError as error:
-            self.problem("provider", sentence(error), f"check {place}{'API_KEY_FILE' if first else 'api_key_file'}")
+        if without := missing_key(settings, first=first):
+            self.problem("provider", without, "penstock run refuses to start without it")
             return
         client = ProviderClient(settings)
         try:
@@ -332,15 +314,6 @@ class Preflight:
             self.problem("provider", f"{who}: {sentence(error)}", mend)
         finally:
             await client.close()
-
-
-def setting_names(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
-    """Every variable that the settings take."""
-    for name, each in model.model_fields.items():
-        if isinstance(each.annotation, type) and issubclass(each.annotation, BaseModel):
-            yield from setting_names(each.annotation, f"{prefix}{name.upper()}_")
-        else:
-            yield f"{prefix}{name.upper()}"
 
 
 def file_system(folder: Path) -> str:

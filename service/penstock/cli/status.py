@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from penstock.accounts import read_accounts
+from penstock.cli.ending import what_happens
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, age, console, money, print_json, size, table
 from penstock.core.price import unpriced
@@ -19,7 +20,6 @@ from penstock.postgres.census_store import Gauges, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.report_store import ReportStore
 from penstock.settings import PollerSettings, Settings
-from penstock.stages.acquaintance import GRACE_SECONDS
 
 WATCH_SECONDS = 2.0
 STAGES = ("window", "sealed", "submitted", "ended")
@@ -94,26 +94,6 @@ async def read(store: ReportStore, accounts: Container[str], settings: PollerSet
     halts = [*await store.halts(), *unknown]
     ending = [{**each, "what_happens": what_happens(each, settings)} for each in await store.ending()]
     return Report(gauges, await store.totals(), await store.unread(), await store.backlogs(), halts, ending)
-
-
-def what_happens(batch: dict[str, Any], settings: PollerSettings) -> str:
-    """What becomes of a batch that has to end at the provider, and when at the latest."""
-    if batch["given_up_seconds"] is not None:
-        left = max(0.0, settings.given_up_seconds - batch["given_up_seconds"])
-        return (
-            f"given up here {age(batch['given_up_seconds'])} ago, its requests go on without it; "
-            f"the provider is asked about it for {age(left)} more, and its tokens stay reserved until then"
-        )
-    grace = age(settings.cancel_grace_seconds)
-    if batch["told_seconds"] is not None:
-        return (
-            f"the provider was told to stop it {age(batch['told_seconds'])} ago; "
-            f"if it has not ended {grace} after that, it is given up here"
-        )
-    return (
-        f"cancelled {age(batch['asked_seconds'])} ago; if the provider cannot be asked about it for {grace}, it is "
-        f"given up here, {age(GRACE_SECONDS)} later when the account's key knows none of our batches"
-    )
 
 
 def as_json(report: Report) -> dict[str, Any]:

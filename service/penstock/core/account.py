@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penstock.core.errors import ConfigurationError
+from penstock.core.problems import Problems, meant
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 MATCHED = ("topics", "tenants", "endpoints", "models")
@@ -43,43 +43,41 @@ class AccountRule:
         return all(wanted is None or value in wanted for wanted, value in met)
 
 
-def parse_accounts(entries: list[object], endpoints: tuple[str, ...]) -> tuple[AccountRule, ...]:
-    """Read the `[[account]]` tables of the lanes file.
+def parse_accounts(problems: Problems, entries: list[object], endpoints: tuple[str, ...]) -> tuple[AccountRule, ...]:
+    """Read the `[[account]]` tables of the lanes file, and leave out those that are wrong.
 
     Args:
+        problems: takes a name that is missing, wrong or given twice, and wrong conditions, with the place named.
         entries: the tables.
         endpoints: those that there are.
-
-    Raises:
-        ConfigurationError: a name is missing, wrong or there twice, or a condition is wrong, with the place named.
     """
     rules: list[AccountRule] = []
     for number, entry in enumerate(entries):
         where = f"account[{number}]"
         if not isinstance(entry, dict):
-            raise ConfigurationError(f"lanes file: {where} must be a table")
+            problems.add(f"lanes file: {where} must be a table")
+            continue
         values = dict(entry)
         name = values.pop("name", None)
-        if not isinstance(name, str) or NAME.fullmatch(name) is None:
-            raise ConfigurationError(f"lanes file: {where}.name must be a text of up to 40 of a-z, 0-9 and -")
-        if any(rule.name == name for rule in rules):
-            raise ConfigurationError(f"lanes file: {where}.name is {name!r}, as that of another account")
-        conditions = {key: texts(f"{where}.{key}", values.pop(key)) for key in MATCHED if key in values}
+        conditions = {key: texts(problems, f"{where}.{key}", values.pop(key)) for key in MATCHED if key in values}
         if not conditions:
-            raise ConfigurationError(f"lanes file: {where} must say what goes there, by {', '.join(MATCHED)}")
+            problems.add(f"lanes file: {where} must say what goes there, by {', '.join(MATCHED)}")
         for endpoint in conditions.get("endpoints", ()):
             if endpoint not in endpoints:
-                raise ConfigurationError(f"lanes file: {where}.endpoints takes {', '.join(endpoints)}")
-        rules.append(AccountRule(name, **{key: conditions.get(key) for key in MATCHED}, values=values))
+                takes = f"{', '.join(endpoints)}{meant(endpoint, endpoints)}"
+                problems.add(f"lanes file: {where}.endpoints takes {takes}")
+        if not isinstance(name, str) or NAME.fullmatch(name) is None:
+            problems.add(f"lanes file: {where}.name must be a text of up to 40 of a-z, 0-9 and -")
+        elif any(rule.name == name for rule in rules):
+            problems.add(f"lanes file: {where}.name is {name!r}, as that of another account")
+        else:
+            rules.append(AccountRule(name, **{key: conditions.get(key) for key in MATCHED}, values=values))
     return tuple(rules)
 
 
-def texts(where: str, value: object) -> tuple[str, ...]:
-    """A list of texts.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ConfigurationError(f"lanes file: {where} must be a list of texts")
-    return tuple(value)
+def texts(problems: Problems, where: str, value: object) -> tuple[str, ...]:
+    """A list of texts; an empty one, and a problem, when the value is something else."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    problems.add(f"lanes file: {where} must be a list of texts")
+    return ()

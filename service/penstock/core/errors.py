@@ -24,7 +24,15 @@ class PenstockError(Exception):
 
 
 class ConfigurationError(PenstockError):
-    """A setting is wrong; the text names the variable and what it takes."""
+    """Settings are wrong.
+
+    Args:
+        problems: each names a variable or a place in a file, and what it takes.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class RejectedMessage(PenstockError):

@@ -1,13 +1,11 @@
 """Lanes: what may share a batch, and the policy of each."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from penstock.core.account import AccountRule, parse_accounts, texts
-from penstock.core.errors import ConfigurationError
+from penstock.core.account import AccountRule
 
 ENDPOINTS = (
     "/v1/chat/completions",
@@ -94,13 +92,6 @@ class LanePolicy:
     """Where results go; empty means the deployment's result topic."""
 
 
-KEYS = frozenset({"defaults", "lane", "models", "lanes_max", "result_topics", "backlog_bytes_max", "account"})
-"""What the lanes file holds at the top."""
-POLICY_FIELDS = frozenset(LanePolicy.__dataclass_fields__)
-CEILINGS = {"requests_max": 50_000, "bytes_max": 200_000_000, "inputs_max": 50_000, "attempts_max": 100}
-"""What no lane may go beyond: the provider's own limits, and more tries than a deadline has room for."""
-
-
 @dataclass(frozen=True, slots=True)
 class LaneRule:
     """A configured override: the lanes it matches, and the policy fields it sets."""
@@ -154,89 +145,10 @@ class Lanes:
         policy = self.defaults
         for rule in self.rules:
             if rule.matches(key):
-                policy = replace(policy, **rule.values)  # type: ignore[arg-type]  # checked by parse_lanes
+                policy = replace(policy, **rule.values)  # type: ignore[arg-type]  # checked by collect_lanes
         return policy
 
     def topics(self, default: str) -> frozenset[str]:
         """Every topic that a result may go to."""
         named = (str(rule.values["result_topic"]) for rule in self.rules if "result_topic" in rule.values)
         return frozenset(filter(None, (default, self.defaults.result_topic, *named, *self.result_topics)))
-
-
-def parse_lanes(document: Mapping[str, object]) -> Lanes:
-    """Read a lanes document (the parsed TOML file).
-
-    Args:
-        document: ``{"defaults": {...}, "lane": [{...}], "models": [...], "lanes_max": N, "result_topics": [...],
-            "backlog_bytes_max": {TOPIC: N}, "account": [{...}]}``.
-
-    Raises:
-        ConfigurationError: an unknown key, a wrong type or a limit above the provider's, with the place named.
-    """
-    if unknown := document.keys() - KEYS:
-        raise ConfigurationError(f"lanes file: unknown key {min(unknown)!r}")
-    defaults = replace(LanePolicy(), **_values("defaults", document.get("defaults", {})))  # type: ignore[arg-type]  # checked
-    rules = []
-    for number, entry in enumerate(_list("lane", document.get("lane", []))):
-        where = f"lane[{number}]"
-        if not isinstance(entry, dict):
-            raise ConfigurationError(f"lanes file: {where} must be a table")
-        values = dict(entry)
-        match = {name: values.pop(name, None) for name in ("account", "endpoint", "model")}
-        for name in ("account", "model"):
-            if not isinstance(match[name], str | None):
-                raise ConfigurationError(f"lanes file: {where}.{name} must be a text")
-        if match["endpoint"] is not None and match["endpoint"] not in ENDPOINTS:
-            raise ConfigurationError(f"lanes file: {where}.endpoint must be one of {', '.join(ENDPOINTS)}")
-        rules.append(LaneRule(match["endpoint"], match["model"], _values(where, values), match["account"]))
-    models = document.get("models")
-    lanes_max = document.get("lanes_max", 200)
-    if not isinstance(lanes_max, int) or isinstance(lanes_max, bool) or lanes_max < 1:
-        raise ConfigurationError("lanes file: lanes_max must be a whole number from 1")
-    return Lanes(
-        defaults,
-        tuple(rules),
-        None if models is None else texts("models", models),
-        lanes_max,
-        texts("result_topics", document.get("result_topics", [])),
-        _backlogs(document.get("backlog_bytes_max", {})),
-        parse_accounts(_list("account", document.get("account", [])), ENDPOINTS),
-    )
-
-
-def _backlogs(table: object) -> dict[str, int]:
-    if not isinstance(table, Mapping):
-        raise ConfigurationError("lanes file: backlog_bytes_max must be a table of request topics")
-    for topic, limit in table.items():
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise ConfigurationError(f"lanes file: backlog_bytes_max.{topic!r} must be a whole number from 1")
-    return dict(table)
-
-
-def _list(where: str, value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise ConfigurationError(f"lanes file: {where} must be a list")
-    return value
-
-
-def _values(where: str, table: object) -> dict[str, object]:
-    if not isinstance(table, Mapping):
-        raise ConfigurationError(f"lanes file: {where} must be a table")
-    values: dict[str, object] = {}
-    for name, value in table.items():
-        if name not in POLICY_FIELDS:
-            raise ConfigurationError(
-                f"lanes file: {where}.{name} is unknown; it takes {', '.join(sorted(POLICY_FIELDS))}"
-            )
-        text = name in ("name", "completion_window", "result_topic")
-        if text != isinstance(value, str) or isinstance(value, bool):
-            raise ConfigurationError(f"lanes file: {where}.{name} must be {'a text' if text else 'a number'}")
-        if not text:
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ConfigurationError(f"lanes file: {where}.{name} must be above 0")
-            if not name.endswith("_seconds") and not name.startswith("usd_") and not isinstance(value, int):
-                raise ConfigurationError(f"lanes file: {where}.{name} must be a whole number")
-            if value > CEILINGS.get(name, value):
-                raise ConfigurationError(f"lanes file: {where}.{name} must be at most {CEILINGS[name]}")
-        values[name] = value
-    return values

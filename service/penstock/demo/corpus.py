@@ -125,3 +125,16 @@ def broken_lines() -> list[bytes]:
         json.dumps({**good, "body": {"messages": []}}).encode(),
         json.dumps({**good, "body": {**body, "stream": True}}).encode(),
     ]
+
+
+def read_lines(input_file: Path | None) -> tuple[list[bytes], int | None]:
+    """What to send, and how many of those cannot be requests, if that is known; blocking.
+
+    Args:
+        input_file: the user's own Batch API file; None takes the standard library's documentation.
+    """
+    if input_file is not None:
+        lines = [line.strip() for line in input_file.read_bytes().split(b"\n")]
+        return [line for line in lines if line], None
+    broken = broken_lines()
+    return [*request_lines(subjects()), *broken], len(broken)

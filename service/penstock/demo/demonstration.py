@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from penstock.demo.corpus import broken_lines, request_lines, subjects
+from penstock.demo.corpus import read_lines
+from penstock.demo.environment import Environment
 from penstock.demo.progress import Progress
 from penstock.demo.report import show_report, show_samples, show_storm
 from penstock.demo.screen import Screen
@@ -36,12 +37,22 @@ class Demonstration:
     Args:
         folder: takes all data; the caller removes it.
         input_file: the user's own Batch API file; None takes the standard library's documentation.
+        environment: what counts of the process's environment.
         keep: leave everything running at the end, until a signal.
         storm: what the provider does wrong.
     """
 
-    def __init__(self, folder: Path, input_file: Path | None, *, keep: bool, storm: Storm | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        input_file: Path | None,
+        environment: Environment,
+        *,
+        keep: bool,
+        storm: Storm | None = None,
+    ) -> None:
         self.folder = folder
+        self.environment = environment
         self.storm = storm
         self.input_file = input_file
         self.keep = keep
@@ -53,23 +64,15 @@ class Demonstration:
         Raises:
             ServerError, OSError, PenstockError: something could not be started or has ended.
         """
-        reading = asyncio.create_task(asyncio.to_thread(self.read_lines))
+        reading = asyncio.create_task(asyncio.to_thread(read_lines, self.input_file))
         try:
-            async with running(self.folder, self.screen.say, self.storm) as stack:
+            async with running(self.folder, self.screen.say, self.environment, self.storm) as stack:
                 passed = await self.demonstrate(stack, *await reading)
                 if self.keep:
                     await self.stay(stack)
         finally:
             reading.cancel()
         return passed
-
-    def read_lines(self) -> tuple[list[bytes], int | None]:
-        """What to send, and how many of those cannot be requests, if that is known; blocking."""
-        if self.input_file is not None:
-            lines = [line.strip() for line in self.input_file.read_bytes().split(b"\n")]
-            return [line for line in lines if line], None
-        broken = broken_lines()
-        return [*request_lines(subjects()), *broken], len(broken)
 
     async def demonstrate(self, stack: Stack, lines: list[bytes], broken: int | None) -> bool:
         """Send, watch, and judge."""
@@ -115,6 +118,8 @@ class Demonstration:
         simulator = f"Simulator {stack.simulator.url} (faults: PUT /control/faults)" if stack.simulator else ""
         self.screen.show(f"\nMetrics   {stack.service.url}/metrics\n{simulator}")
         self.screen.show("\nIn another terminal, to use penstock send, tail, status, batches, find:\n")
+        if self.environment.ignored:
+            self.screen.show(f"unset {' '.join(self.environment.ignored)}")
         for name, value in sorted(stack.exports.items()):
             self.screen.show(escape(f"export {name}={value}"))
         self.screen.show("\nCtrl-C ends everything.")
@@ -137,11 +142,12 @@ async def stand_by(stack: Stack) -> None:
                 raise ServerError(f"{each.name} has ended:\n{each.log_tail()}")
 
 
-def demonstrate(input_file: Path | None, *, keep: bool, seed: str | None = None) -> bool:
+def demonstrate(input_file: Path | None, environment: Environment, *, keep: bool, seed: str | None = None) -> bool:
     """Run the demonstration to the end; SIGTERM and SIGHUP end it as Ctrl-C does, and nothing outlives it.
 
     Args:
         input_file: the user's own Batch API file; None takes the standard library's documentation.
+        environment: what counts of the process's environment.
         keep: leave everything running at the end, until a signal.
         seed: of a storm at the provider; None: a calm day.
 
@@ -154,7 +160,7 @@ def demonstrate(input_file: Path | None, *, keep: bool, seed: str | None = None)
         assert task is not None, "a coroutine runs in a task"
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await Demonstration(Path(folder), input_file, keep=keep, storm=storm).run()
+        return await Demonstration(Path(folder), input_file, environment, keep=keep, storm=storm).run()
 
     storm = None if seed is None else Storm.of(seed)
 

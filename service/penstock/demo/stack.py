@@ -1,7 +1,6 @@
-"""Everything that the demonstration runs on: embedded unless the environment names a server of the user's own."""
+"""Everything that the demonstration runs on: embedded, unless it is told to use servers of the user's own."""
 
 import asyncio
-import os
 import secrets
 import shlex
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import asyncpg
 
 from penstock.core.errors import ConfigurationError
+from penstock.demo.environment import Environment
+from penstock.demo.preview import OWN_KAFKA, OWN_POSTGRES, OWN_PROVIDER
 from penstock.demo.process import ServiceProcess, SimulatorProcess
 from penstock.demo.storm import Storm
 from penstock.embedded.kafka import EmbeddedKafka
@@ -22,9 +23,9 @@ from penstock.kafka.layout import create_missing, wanted_topics
 from penstock.kafka.topics import Cluster, TopicClient
 from penstock.postgres.database import Database, opened
 from penstock.postgres.migrate import migrate
-from penstock.settings import PREFIX, PostgresSettings, Settings, load_settings
+from penstock.settings import PostgresSettings, Settings, load_settings
+from penstock.variables import PREFIX
 
-OWN_POSTGRES = ("POSTGRES_DSN", "POSTGRES_DSN_FILE")
 PARTITIONS = 4
 SLOTS = 8
 LANES = """\
@@ -92,12 +93,13 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(folder: Path, say: Say, storm: Storm | None = None) -> AsyncIterator[Stack]:
+async def running(folder: Path, say: Say, environment: Environment, storm: Storm | None = None) -> AsyncIterator[Stack]:
     """Start everything; at the end nothing of it is left.
 
     Args:
         folder: takes all data; the caller removes it.
         say: takes a sentence about each step.
+        environment: names servers to use instead of embedded ones, if it counts.
         storm: what the simulator does wrong; its windows are small, so that there are batches for every fault.
 
     Raises:
@@ -105,23 +107,26 @@ async def running(folder: Path, say: Say, storm: Storm | None = None) -> AsyncIt
         ServerError: a process did not start; the message ends with its log.
     """
     async with AsyncExitStack() as stack:
-        overrides, servers = await start_servers(folder, stack, say, storm)
-        await prepare_postgres(settings_of(overrides).postgres, overrides, stack)
-        settings = settings_of(overrides)
-        cluster, _ = await asyncio.gather(make_topics(settings, stack), bring_up_schema(settings))
-        service = ServiceProcess(folder / "service", child_environment(overrides))
+        overrides, servers = await start_servers(folder, stack, say, environment, storm)
+        await prepare_postgres(settings_of(overrides, environment).postgres, overrides, stack)
+        settings = settings_of(overrides, environment)
+        lasting = environment.names(*OWN_KAFKA)
+        cluster, _ = await asyncio.gather(make_topics(settings, stack, lasting=lasting), bring_up_schema(settings))
+        service = ServiceProcess(folder / "service", child_environment(overrides, environment))
         await started(service, stack)
         say(f"The service is ready: {service.url}/metrics")
         database = await stack.enter_async_context(opened(settings))
         simulator = next((each for each in servers if isinstance(each, SimulatorProcess)), None)
-        yield Stack(settings, exports(overrides), cluster, database, service, simulator, [*servers, service])
+        yield Stack(
+            settings, exports(overrides, environment), cluster, database, service, simulator, [*servers, service]
+        )
 
 
 async def start_servers(
-    folder: Path, stack: AsyncExitStack, say: Say, storm: Storm | None
+    folder: Path, stack: AsyncExitStack, say: Say, environment: Environment, storm: Storm | None
 ) -> tuple[Overrides, list[EmbeddedServer]]:
     """Start what the environment does not name, all at once; returns the settings that lead there."""
-    if storm and is_set("PROVIDER_BASE_URL"):
+    if storm and environment.names(*OWN_PROVIDER):
         raise ConfigurationError("--faults takes the simulator: unset PENSTOCK_PROVIDER_BASE_URL")
     name = f"demo-{secrets.token_hex(4)}"
     topics = {f"{kind}_topic": f"{name}.{kind.replace('_', '-')}s" for kind in ("result", "dead_letter")}
@@ -129,15 +134,20 @@ async def start_servers(
     lanes.write_text(STORM_LANES if storm else LANES)
     overrides: Overrides = {
         "": {"deployment": name, "lanes_file": str(lanes), "drain_seconds": 5},
-        "kafka": {"request_topics": f"{name}.requests", "ledger_topic": f"{name}.ledger", **topics},
+        "kafka": {
+            "request_topics": f"{name}.requests",
+            "ledger_topic": f"{name}.ledger",
+            "result_compression": "gzip",  # every client reads it
+            **topics,
+        },
         "spool": {"folder": str(folder / "spool")},
         "intake": {"linger_seconds": 0.5},
         "publisher": {"slots": SLOTS},
         "log": {"format": "json", "level": "info"},
     }
-    kafka = None if is_set("KAFKA_BOOTSTRAP_SERVERS") else EmbeddedKafka(folder / "kafka")
-    postgres = None if is_set(*OWN_POSTGRES) else EmbeddedPostgres(folder / "postgres")
-    simulator = None if is_set("PROVIDER_BASE_URL") else SimulatorProcess(folder / "simulator", storm)
+    kafka = None if environment.names(*OWN_KAFKA) else EmbeddedKafka(folder / "kafka")
+    postgres = None if environment.names(*OWN_POSTGRES) else EmbeddedPostgres(folder / "postgres")
+    simulator = None if environment.names(*OWN_PROVIDER) else SimulatorProcess(folder / "simulator", storm)
     servers: list[EmbeddedServer] = [each for each in (kafka, postgres, simulator) if each is not None]
     async with asyncio.TaskGroup() as group:
         for server in servers:
@@ -155,11 +165,6 @@ async def start_servers(
         for section, impatient in IMPATIENT.items():
             overrides[section] = {**overrides.get(section, {}), **impatient}
     return overrides, servers
-
-
-def is_set(*names: str) -> bool:
-    """Whether the user names a server of his own."""
-    return any(os.environ.get(PREFIX + name) for name in names)
 
 
 async def started(server: EmbeddedServer, stack: AsyncExitStack) -> None:
@@ -190,8 +195,8 @@ async def prepare_postgres(settings: PostgresSettings, overrides: Overrides, sta
     overrides["postgres"] = {"dsn": parts._replace(query=query).geturl(), "dsn_file": None}
 
 
-async def make_topics(settings: Settings, stack: AsyncExitStack) -> Cluster:
-    """Create the topics; at the end they are deleted again."""
+async def make_topics(settings: Settings, stack: AsyncExitStack, *, lasting: bool) -> Cluster:
+    """Create the topics; on a broker that outlasts the demonstration they are deleted at the end."""
     wanted = wanted_topics(settings.kafka, settings.read_lanes(), settings.publisher.slots)
     names = [each.name for each in wanted]
 
@@ -201,7 +206,7 @@ async def make_topics(settings: Settings, stack: AsyncExitStack) -> Cluster:
 
     async with TopicClient(settings.kafka, "penstock-demo") as client:
         await create_missing(client, wanted, partitions=PARTITIONS)
-        if is_set("KAFKA_BOOTSTRAP_SERVERS"):
+        if lasting:
             stack.push_async_callback(remove)
         return await client.describe(names)
 
@@ -212,10 +217,10 @@ async def bring_up_schema(settings: Settings) -> None:
         await migrate(database)
 
 
-def settings_of(overrides: Overrides) -> Settings:
+def settings_of(overrides: Overrides, environment: Environment) -> Settings:
     """The environment's settings with the overrides above them."""
     sections = {section: values for section, values in overrides.items() if section}
-    return load_settings(**overrides[""], **sections)
+    return load_settings(environment.settings, **overrides[""], **sections)
 
 
 def variables(overrides: Overrides) -> dict[str, str]:
@@ -233,16 +238,17 @@ def variable(section: str, name: str) -> str:
     return PREFIX + "_".join(filter(None, (section, name))).upper()
 
 
-def exports(overrides: Overrides) -> dict[str, str]:
+def exports(overrides: Overrides, environment: Environment) -> dict[str, str]:
     """The variables as a shell takes them, quoted."""
     found = {name: shlex.quote(value) for name, value in variables(overrides).items()}
-    if is_set(*OWN_POSTGRES):
+    if environment.names(*OWN_POSTGRES):
         query = urlsplit(str(overrides["postgres"]["dsn"])).query
         found[PREFIX + "POSTGRES_DSN"] = f"'YOUR-DSN?{query.rpartition('&')[2]}'"
     return found
 
 
-def child_environment(overrides: Overrides) -> dict[str, str]:
-    """This process' environment with the overrides, and without what they take out."""
+def child_environment(overrides: Overrides, environment: Environment) -> dict[str, str]:
+    """What counts of this process' environment, with the overrides, and without what they take out."""
     out = {variable(section, name) for section, values in overrides.items() for name in values}
-    return {**{name: value for name, value in os.environ.items() if name not in out}, **variables(overrides)}
+    kept = {name: value for name, value in environment.inherited.items() if name not in out}
+    return {**kept, **variables(overrides)}

@@ -50,7 +50,7 @@ class ResultProducer:
             **client_options(settings, transactional_id),
             transactional_id=transactional_id,
             transaction_timeout_ms=int(timeout_seconds * 1000),
-            compression_type="zstd",
+            compression_type=None if settings.result_compression == "none" else settings.result_compression,
             max_batch_size=min(BATCH_BYTES, bytes_max),
             linger_ms=LINGER_MS,
         )

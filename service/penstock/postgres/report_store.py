@@ -49,7 +49,7 @@ class ReportStore(CensusStore):
         return [dict(row) for row in await self.database.fetch("halts")]
 
     async def ending(self) -> list[dict[str, Any]]:
-        """Batches that have to end at the provider and have not, at most 20."""
+        """Batches that have to end and have not, at most 20."""
         return [dict(row) for row in await self.database.fetch("ending")]
 
     async def manifests(self) -> AsyncIterator[list[tuple[uuid.UUID, int, bytes]]]:

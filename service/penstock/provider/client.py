@@ -40,6 +40,8 @@ CONNECT_SECONDS = 5.0
 AWAY_SECONDS = 900.0
 """Longer than any pause between two calls of one that has something to ask."""
 BLOCK_BYTES = 256 * 1024
+NO_KEY = "none"
+"""What the SDK takes for a key where there is none."""
 READ_RETRIES = 2
 
 
@@ -49,6 +51,11 @@ Moved = Callable[[], None]
 
 def nothing() -> None:
     """For who holds no lease."""
+
+
+async def drop_key(request: httpx2.Request) -> None:
+    """Leave the SDK's stand-in for a key out of a request."""
+    request.headers.pop("Authorization", None)
 
 
 class WatchedFile(io.FileIO):
@@ -85,17 +92,27 @@ class ProviderClient:
 
     def connect(self) -> AsyncOpenAI:
         """A client with the key as it is now."""
+        unsigned = {"request": [drop_key]} if self.settings.auth == "none" else {}
         return AsyncOpenAI(
-            api_key=self.settings.read_api_key() or "none",
+            api_key=self.read_key(),
             base_url=self.settings.base_url,
             organization=self.settings.organization,
             project=self.settings.project,
             max_retries=READ_RETRIES,
             timeout=httpx2.Timeout(self.settings.timeout_seconds, connect=CONNECT_SECONDS),
             http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False
-            ),  # the key stays with the base URL's host
+                follow_redirects=False,  # the key stays with the base URL's host
+                event_hooks=unsigned,
+            ),
         )
+
+    def read_key(self) -> str:
+        """The key as it is now; for the SDK there is always one.
+
+        Raises:
+            OSError, ValueError: its file cannot be read.
+        """
+        return (None if self.settings.auth == "none" else self.settings.read_api_key()) or NO_KEY
 
     async def close(self) -> None:
         """Close the connections."""
@@ -149,7 +166,7 @@ class ProviderClient:
     def renew(self) -> None:
         """Take up a rotated key, for the next request; those under way are not disturbed."""
         try:
-            key = self.settings.read_api_key() or "none"
+            key = self.read_key()
         except (OSError, ValueError) as error:  # it may be read again when it is denied again
             log.error("key.unreadable", account=self.settings.account, error=type(error).__name__)  # noqa: TRY400 - no trace helps
             return

@@ -8,9 +8,11 @@ import pytest
 from penstock.cli.find import Match, describe, search_page
 from penstock.core.chunk import Manifest, encode_manifest
 from penstock.core.decision import FORMAT, Decision, Outcome, encode_decision
+from penstock.settings import PollerSettings
 
 CHUNK = uuid.UUID(int=7)
 NOW = datetime.now(UTC)
+SETTINGS = PollerSettings()
 MATCH = Match(CHUNK, 2, 0, "requests", 1, 12, 1.0, "cluster/topic/1/12")
 
 
@@ -54,6 +56,11 @@ def place(**columns: Any) -> dict[str, Any]:
         "next_position": 0,
         "place": 2,
         "decision": None,
+        "cancel": None,
+        "provider_open": True,
+        "asked_seconds": None,
+        "told_seconds": None,
+        "given_up_seconds": None,
     }
     return row | columns
 
@@ -63,24 +70,31 @@ def decision(outcome: Outcome) -> bytes:
 
 
 def test_a_request_waits_in_a_window() -> None:
-    told = describe(MATCH, place(batch_id=None))
+    told = describe(MATCH, place(batch_id=None), SETTINGS)
     assert told is not None
     assert (told["state"], told["lane"], told["not_before"]) == ("window", "default/v1/responses:m@24h", None)
 
 
 def test_a_request_is_at_the_provider() -> None:
-    told = describe(MATCH, place())
+    told = describe(MATCH, place(), SETTINGS)
     assert told is not None
     assert (told["state"], told["provider_batch"], told["provider_status"]) == ("submitted", "batch_1", "in_progress")
 
 
+def test_a_request_of_a_cancelled_batch_waits_for_its_end() -> None:
+    told = describe(MATCH, place(cancel="again", asked_seconds=5.0), SETTINGS)
+    assert told is not None
+    assert told["ending"].startswith("cancelled 5.0 s ago; ")
+
+
 @pytest.mark.parametrize(("next_position", "state"), [(2, "decided"), (3, "published")])
 def test_a_decided_request_is_published_once_the_ledger_has_passed_it(next_position: int, state: str) -> None:
-    told = describe(MATCH, place(state="decided", decision=decision(Outcome.ERROR), next_position=next_position))
+    where = place(state="decided", decision=decision(Outcome.ERROR), next_position=next_position)
+    told = describe(MATCH, where, SETTINGS)
     assert told is not None
     assert (told["state"], told["outcome"]) == (state, "error")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.RETRY, Outcome.RESEND])
 def test_an_attempt_that_is_over_does_not_count(outcome: Outcome) -> None:
-    assert describe(MATCH, place(state="published", decision=decision(outcome), published_at=NOW)) is None
+    assert describe(MATCH, place(state="published", decision=decision(outcome), published_at=NOW), SETTINGS) is None

@@ -8,7 +8,8 @@ import pytest
 from penstock.cli.finding import Finding, Level
 from penstock.cli.fit import broker_misfits, own_misfits, server_misfits
 from penstock.core.errors import ConfigurationError
-from penstock.core.lane import Lanes, parse_lanes
+from penstock.core.lane import Lanes
+from penstock.core.lanes_file import parse_lanes
 from penstock.settings import ProviderSettings, load_settings
 
 
@@ -72,3 +73,31 @@ def test_each_account_is_held_against_the_lanes_that_are_its_own() -> None:
     assert told(own_misfits(settings, parse_lanes(file), [first, other])) == [(Level.PROBLEM, "lanes")]
     slow = ProviderSettings(account="slow", timeout_seconds=600)
     assert told(own_misfits(settings, parse_lanes({}), [first, slow])) == [(Level.PROBLEM, "lease")]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "level"),
+    [
+        ("https://api.openai.com/v1", Level.PROBLEM),
+        ("https://eu.api.openai.com/v1", Level.PROBLEM),
+        ("https://mine.openai.azure.com/openai/v1/", Level.PROBLEM),
+        ("https://api.groq.com/openai/v1", Level.WARNING),
+        ("https://notapi.openai.com.example.com/v1", Level.WARNING),
+    ],
+)
+def test_a_completion_window_that_the_provider_does_not_take_is_told(base_url: str, level: Level) -> None:
+    settings = load_settings(provider={"base_url": base_url})
+    lanes = {"lane": [{"model": "slow", "completion_window": "7d"}, {"model": "usual", "completion_window": "24h"}]}
+    assert told(own_misfits(settings, parse_lanes(lanes))) == [(level, "lanes")]
+
+
+def test_a_completion_window_is_held_against_the_accounts_that_may_be_asked_for_it() -> None:
+    openai = ProviderSettings(account="default")
+    other = ProviderSettings(account="other", base_url="https://api.example.com/v1")
+    own = {"lane": [{"account": "other", "completion_window": "7d"}]}
+    assert told(own_misfits(load_settings(), parse_lanes(own), [openai, other])) == [(Level.WARNING, "lanes")]
+    elsewhere = {
+        "account": [{"name": "other", "models": ["m"]}],
+        "lane": [{"model": "n", "completion_window": "7d"}],
+    }
+    assert told(own_misfits(load_settings(), parse_lanes(elsewhere), [other])) == []

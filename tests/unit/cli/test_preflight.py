@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.finding import Level
-from penstock.cli.preflight import Preflight, file_system, setting_names
-from penstock.settings import Settings, SpoolSettings, WebhookSettings
+from penstock.cli.preflight import Preflight, file_system
+from penstock.settings import Settings, SpoolSettings, WebhookSettings, load_settings
+from penstock.variables import setting_names
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +25,15 @@ def test_every_setting_has_a_variable() -> None:
     assert all(name.startswith("PENSTOCK_") for name in names)
 
 
-def test_a_slip_of_the_pen_is_a_problem_with_the_name_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_setting_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_PUBLISHR_SLOTS", "4")
-    preflight = Preflight()
-    preflight.check_variables()
-    [finding] = preflight.findings
-    assert finding.level is Level.PROBLEM
-    assert finding.mend == "did you mean PENSTOCK_PUBLISHER_SLOTS?"
-
-
-def test_a_variable_like_no_setting_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_XYZZY", "1")
     monkeypatch.setenv("PENSTOCK_CACHE", "/tmp")
     preflight = Preflight()
     preflight.check_variables()
-    assert [each.level for each in preflight.findings] == [Level.WARNING]
-    assert preflight.passed
+    first, second = problems(preflight)
+    assert first == "PENSTOCK_PUBLISHR_SLOTS is no setting; did you mean PENSTOCK_PUBLISHER_SLOTS?"
+    assert second.startswith("PENSTOCK_XYZZY is no setting; remove it")
 
 
 def test_all_settings_that_are_wrong_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,13 +59,23 @@ def test_topics_that_are_the_same_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert "must all differ" in problems(preflight)[0]
 
 
-def test_a_wrong_lanes_file_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_mistake_of_a_lanes_file_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lanes = tmp_path / "lanes.toml"
-    lanes.write_text("[defaults]\nrequest_max = 3\n")
+    lanes.write_text(
+        "[defaults]\nrequest_max = 3\n"
+        '[[lane]]\nmodle = "m"\n'
+        '[[account]]\nname = "eu"\ntopics = ["penstock.request"]\napi_key_fil = "k"\n'
+    )
     monkeypatch.setenv("PENSTOCK_LANES_FILE", str(lanes))
     preflight = Preflight()
-    preflight.read_lanes(Settings())
-    assert "defaults.request_max is unknown" in problems(preflight)[0]
+    preflight.read_configuration(load_settings())
+    told = problems(preflight)
+    assert len(told) == 5
+    assert "defaults.request_max is unknown" in told[0]
+    assert "lane[0].modle is unknown" in told[1]
+    assert told[2].endswith("did you mean api_key_file?")
+    assert "account 'eu' needs api_key_file" in told[3]
+    assert told[4].endswith("(penstock.requests); did you mean penstock.requests?")
 
 
 def test_a_spool_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import tomllib
 import pytest
 
 from penstock.core.errors import ConfigurationError
-from penstock.core.lane import ENDPOINTS, LaneKey, Lanes, parse_lanes
+from penstock.core.lane import ENDPOINTS, LaneKey, Lanes
+from penstock.core.lanes_file import parse_lanes
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 FILE = f"""

@@ -9,7 +9,8 @@ import pytest
 from penstock.core.chunk import Manifest, NewChunk, decode_manifest, read_lines
 from penstock.core.gathering import Gathering, Rules, Source
 from penstock.core.identity import WireId, parse_wire_id
-from penstock.core.lane import DEAD_LETTERS, LaneKey, Lanes, parse_lanes
+from penstock.core.lane import DEAD_LETTERS, LaneKey, Lanes
+from penstock.core.lanes_file import parse_lanes
 from penstock.core.reasons import REASONS
 from penstock.core.request import RequestLimits
 from penstock.core.result import HEADERS_BYTES_MAX

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import ConfigurationError
-from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LaneKey, LanePolicy, Lanes, parse_lanes, window_seconds
+from penstock.core.lane import DEAD_LETTERS, ENDPOINTS, LaneKey, LanePolicy, Lanes, window_seconds
+from penstock.core.lanes_file import parse_lanes
 
 KEY = LaneKey("account", "/v1/responses", "gpt-4o", "")
 
@@ -63,13 +64,18 @@ def test_models_and_the_count_of_lanes_are_read() -> None:
 @pytest.mark.parametrize(
     ("document", "place"),
     [
-        ({"lanes": []}, "'lanes'"),
+        ({"lanes": []}, "lanes is unknown; .*did you mean lane"),
         ({"lane": {}}, "lane must be a list"),
         ({"lane": ["x"]}, r"lane\[0\] must be a table"),
         ({"lane": [{}, {"endpoint": "/v1/files"}]}, r"lane\[1\].endpoint"),
         ({"lane": [{"endpoint": 1}]}, r"lane\[0\].endpoint"),
         ({"lane": [{"model": 4}]}, r"lane\[0\].model"),
-        ({"lane": [{"speed": 1}]}, r"lane\[0\].speed is unknown; it takes age_max_seconds"),
+        ({"lane": [{"speed": 1}]}, r"lane\[0\].speed is unknown; it takes account, age_max_seconds"),
+        (
+            {"lane": [{"modle": "m"}]},
+            r"lane\[0\].modle is unknown; .* inputs_max, model, name, .*; did you mean model\?",
+        ),
+        ({"lane": [{"endpoint": "/v1/embedings"}]}, r"lane\[0\].endpoint must be .*did you mean /v1/embeddings\?"),
         ({"lane": [{"requests_max": 50_001}]}, r"lane\[0\].requests_max must be at most 50000"),
         ({"defaults": {"bytes_max": 200_000_001}}, "defaults.bytes_max must be at most 200000000"),
         ({"defaults": {"inputs_max": 50_001}}, "defaults.inputs_max must be at most 50000"),
@@ -94,6 +100,19 @@ def test_models_and_the_count_of_lanes_are_read() -> None:
 def test_a_mistake_is_named_with_its_place(document: dict[str, Any], place: str) -> None:
     with pytest.raises(ConfigurationError, match=f"lanes file: .*{place}"):
         parse_lanes(document)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    document = {
+        "lanes_max": 0,
+        "models": "m",
+        "defaults": {"attempts_max": 101},
+        "lane": [{"modle": "m", "requests_max": 0}],
+        "account": [{"name": "a", "endpoints": ["/v1/files"]}, {"name": "B"}],
+    }
+    with pytest.raises(ConfigurationError) as raised:
+        parse_lanes(document)
+    assert len(raised.value.problems) == 8
 
 
 def test_the_lane_without_a_provider_is_no_endpoint_of_the_api() -> None:

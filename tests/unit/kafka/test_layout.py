@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.core.lane import parse_lanes
+from penstock.core.lanes_file import parse_lanes
 from penstock.kafka.layout import Role, Wanted, misfits, wanted_topics, weak_replication
 from penstock.kafka.topics import Topic
 from penstock.settings import KafkaSettings

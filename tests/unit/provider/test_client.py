@@ -213,3 +213,27 @@ async def test_an_answer_that_is_no_json_is_as_none(*, creates: bool) -> None:
         with pytest.raises(ProviderInDoubt if creates else ProviderUnavailable):
             await client.call("batches.test", answer, creates=creates)
     await client.close()
+
+
+@pytest.mark.parametrize(("auth", "sent"), [("key", b"bearer sk-test"), ("none", None)])
+async def test_where_no_key_is_taken_none_is_sent(auth: str, sent: bytes | None) -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        body = b'{"object": "list", "data": []}'
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    settings = {"base_url": f"http://{host}:{port}/v1", "api_key": "sk-test", "auth": auth}
+    client = ProviderClient(ProviderSettings.model_validate(settings))
+    await client.page(None)
+    await client.close()
+    server.close()
+    [head] = heads
+    names = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
+    assert names.get(b"authorization") == sent

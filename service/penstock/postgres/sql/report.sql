@@ -158,7 +158,11 @@ WHERE sealed_at > statement_timestamp() - interval '1 day';
 -- name: recent_batches
 SELECT b.id, b.state, b.requests, b.bytes, b.seal_reason, b.sealed_at, b.submitted_at, b.ended_at, b.published_at,
     b.provider_batch_id, b.provider_status, b.parked_reason, b.finals, b.next_position, b.slot,
-    b.verdict_code, l.account, l.endpoint, l.model, l.completion_window
+    b.verdict_code, l.account, l.endpoint, l.model, l.completion_window,
+    b.cancel, b.cancel_asked_at, b.provider_open,
+    extract(epoch FROM clock_timestamp() - b.cancel_asked_at)::double precision AS asked_seconds,
+    extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS told_seconds,
+    extract(epoch FROM clock_timestamp() - b.abandoned_at)::double precision AS given_up_seconds
 FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
 WHERE ($1::text IS NULL OR b.id::text LIKE $1 || '%' OR b.provider_batch_id = $1)
 ORDER BY b.sealed_at DESC
@@ -205,14 +209,16 @@ SELECT kind, name, reason, true FROM pause
 ORDER BY kind, name;
 
 -- name: ending
--- What has to end at the provider: cancelled by an operator, told to stop, or given up here.
-SELECT b.id, l.account, b.provider_batch_id, b.provider_status, b.cancel, b.requests,
+-- What has to end: cancelled by an operator before it was sent or after, told to stop, or given up here.
+SELECT b.id, b.state, l.account, b.provider_batch_id, b.provider_status, b.provider_open, b.cancel, b.requests,
     extract(epoch FROM clock_timestamp() - b.cancel_asked_at)::double precision AS asked_seconds,
     extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS told_seconds,
     extract(epoch FROM clock_timestamp() - b.abandoned_at)::double precision AS given_up_seconds
 FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
-WHERE b.provider_open AND (b.cancel IS NOT NULL OR b.cancel_requested_at IS NOT NULL OR b.abandoned_at IS NOT NULL)
-ORDER BY b.submitted_at
+WHERE (
+        b.provider_open AND (b.cancel IS NOT NULL OR b.cancel_requested_at IS NOT NULL OR b.abandoned_at IS NOT NULL)
+    ) OR (b.state = 'sealed' AND b.cancel IS NOT NULL) OR (b.state = 'creating' AND b.cancel IS NOT NULL)
+ORDER BY b.submitted_at NULLS FIRST
 LIMIT 20;
 
 -- name: manifests_page
@@ -228,7 +234,10 @@ SELECT
     b.id AS batch_id, b.state, b.provider_batch_id, b.provider_status, b.sealed_at, b.published_at, b.next_position,
     (SELECT coalesce(sum(o.requests), 0) FROM part AS o WHERE o.batch_id = p.batch_id AND o.ordinal < p.ordinal)
         + $2 - p.first AS place,
-    d.body AS decision
+    d.body AS decision, b.cancel, b.provider_open,
+    extract(epoch FROM clock_timestamp() - b.cancel_asked_at)::double precision AS asked_seconds,
+    extract(epoch FROM clock_timestamp() - b.cancel_requested_at)::double precision AS told_seconds,
+    extract(epoch FROM clock_timestamp() - b.abandoned_at)::double precision AS given_up_seconds
 FROM chunk AS c
 JOIN lane AS l ON l.id = c.lane_id
 LEFT JOIN part AS p ON p.chunk_id = c.id AND $2 >= p.first AND $2 < p.first + p.requests
