@@ -165,7 +165,12 @@ class Service:
 
     def degraded(self) -> Mapping[str, str]:
         """What operators should look at; the service goes on."""
-        halted = [account for account in self.accounts if metrics.account_halted.labels(account)._value.get()]  # noqa: SLF001 - no public read
+        halted = {
+            sample.labels["account"]
+            for metric in metrics.account_halted.collect()
+            for sample in metric.samples
+            if sample.value
+        }
         away = [
             account
             for account in self.accounts
@@ -176,7 +181,7 @@ class Service:
             found["postgres"] = f"no connection since {postgres.since:%Y-%m-%d %H:%M:%S} UTC: {postgres.reason}"
         if metrics.data_lost._value.get():  # noqa: SLF001 - no public read
             found["postgres"] = "it lost data: penstock resume restored"
-        return found | {f"account {account}": "it is refused" for account in halted}
+        return found | {f"account {account}": "it is refused" for account in sorted(halted)}
 
 
 def parse_stages(text: str) -> frozenset[str]:

@@ -65,6 +65,7 @@ async def test_a_batch_is_shown_in_full_by_either_id(bridge: Bridge) -> None:
     await bridge.simulator.faults([{"times": 1, "batch": {"lines": [{"count": 2, "status_code": 400}]}}])
     async with bridge.service():
         await bridge.produce([chat(f"request-{n}") for n in range(10)], partition=0)
+        await bridge.results(10)
         await bridge.produce([b"broken", embedding("vector")])
         await bridge.results(11)
         await bridge.dead_letters(1)

@@ -157,6 +157,11 @@ async def halted(service: Service, event: str) -> None:
     assert degraded(service) == {"account default": "it is refused"}
 
 
+async def told(bridge: Bridge) -> set[tuple[str, str]]:
+    """By stage, why `penstock status` says that the account is halted."""
+    return {(row["stage"], row["code"]) for row in await bridge.sql("SELECT stage, code FROM account_halt")}
+
+
 @pytest.mark.defence("known_key")
 @pytest.mark.outcome("key-revoked", "key-changed")
 async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until_its_file_is_mended(
@@ -186,8 +191,10 @@ async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until
                 await asyncio.sleep(0.02)
         await bridge.simulator.faults(other)
         await halted(service, "account.denied")
+        assert await told(bridge) == {("poller", "invalid_api_key")}
         key_file.write_text("sk-other\n")
         await halted(service, "account.empty")
+        assert await told(bridge) == {("poller", "batches_unknown")}
         await bridge.produce(others)
         await service.logged("key.strange")
         await asyncio.sleep(1.0)  # nothing may come of it
@@ -196,4 +203,5 @@ async def test_a_key_that_is_revoked_or_another_projects_halts_the_account_until
         await talk.answers([each["custom_id"] for each in [*lines, *others]], hurry=True)
         assert await service.metric("penstock_account_halted") == 0
         assert degraded(service) == {}
+        assert await told(bridge) == set()
         await talk.check()

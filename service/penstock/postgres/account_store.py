@@ -25,16 +25,18 @@ class AccountStore:
         return [row["provider_batch_id"] for row in needed], [row["provider_batch_id"] for row in kept]
 
     @failpoint("account.halt")
-    async def halt(self, account: str, stage: str, error: ProviderDenied) -> None:
+    async def halt(self, account: str, stage: str, error: ProviderDenied, again_seconds: float) -> None:
         """Remember that the provider refuses an account, with its code and words; it is tried again by itself.
 
         Args:
             account: the account.
             stage: `submitter`, `poller` or `publisher`: who met the refusal, and whose calls wait.
             error: what the provider said.
+            again_seconds: until the next try, unless a later one is set.
         """
+        said = error.operation, error.code, error.detail
         async with self.database.transaction() as connection:
-            await connection.execute("halt_account", account, stage, error.operation, error.code, error.detail)
+            await connection.execute("halt_account", account, stage, *said, again_seconds)
 
     @failpoint("account.halted")
     async def halted(self, account: str, stage: str) -> bool:

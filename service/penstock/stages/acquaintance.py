@@ -2,7 +2,7 @@
 
 import structlog
 
-from penstock.core.errors import ProviderMissing
+from penstock.core.errors import ProviderDenied, ProviderMissing
 from penstock.postgres.account_store import AccountStore
 from penstock.provider.clients import ProviderClients
 
@@ -25,6 +25,14 @@ class Acquaintance:
         self.store = store
         self.clients = clients
         self.known: dict[str, int] = {}
+
+    async def denied(self, account: str, stage: str, error: ProviderDenied, again_seconds: float) -> None:
+        """Show operators that the provider refuses a stage's calls, and when the next one is tried."""
+        await self.store.halt(account, stage, error, again_seconds)
+
+    async def allowed(self, account: str, stage: str) -> None:
+        """Show operators that the provider takes a stage's calls."""
+        await self.store.end_halt(account, stage)
 
     async def knows(self, account: str, *, afresh: bool = False) -> bool:
         """Whether the account's key knows any of our batches, or there is none that it would have to know.

@@ -13,8 +13,10 @@ import structlog
 
 from penstock.core.batch import locate
 from penstock.core.decision import Kind, Reconciliation, read_line
-from penstock.core.errors import ProviderError, ProviderMissing, ProviderUnavailable
+from penstock.core.errors import ProviderDenied, ProviderError, ProviderMissing, ProviderUnavailable
 from penstock.core.jsonl import LineSplitter
+from penstock.core.refusal import account_fix
+from penstock.core.retry import CALL
 from penstock.postgres.batch_row import BatchRow
 from penstock.provider.client import ProviderClient
 from penstock.provider.clients import ProviderClients
@@ -33,6 +35,8 @@ PROVEN_SECONDS = 2.0
 """The same, where the transport proves that each of them is whole."""
 UNKNOWN_BYTES = 4 * 1024**3
 """The room for a file of which nobody says how long it is; 50,000 embeddings are 3.3 GB."""
+STAGE = "publisher"
+"""Whose calls wait when the provider refuses an account's downloads."""
 FILES = 2
 """Output and error file."""
 
@@ -93,8 +97,25 @@ class Downloader:
     suspicions: dict[str, Suspicion] = field(default_factory=dict)
     wrong_sizes: set[str] = field(default_factory=set)
     """Accounts whose provider told the wrong size of a file."""
+    denials: set[str] = field(default_factory=set)
+    """Accounts that the provider refused."""
     unsized: set[str] = field(default_factory=set)
     """Accounts whose provider tells no size though the content is there."""
+
+    async def denied(self, account: str, error: ProviderDenied) -> None:
+        """The provider refuses the account's downloads: say so to operators and in the log."""
+        self.denials.add(account)
+        metrics.account_halted.labels(account, STAGE).set(True)
+        fix = account_fix(error.operation, error.code)
+        log.error("account.denied", account=account, error=str(error), fix=fix)
+        await self.acquaintance.denied(account, STAGE, error, CALL.last_seconds)
+
+    async def allowed(self, account: str) -> None:
+        """The provider takes the account's downloads, again or still."""
+        if account in self.denials:
+            self.denials.discard(account)
+            metrics.account_halted.labels(account, STAGE).set(False)
+        await self.acquaintance.allowed(account, STAGE)
 
     @asynccontextmanager
     async def spooled(self, batch: BatchRow, lease: Lease) -> AsyncIterator[Spooled]:

@@ -11,6 +11,7 @@ from penstock.core.batch import PROVIDER_RANK, ProviderBatch, is_terminal, moves
 from penstock.core.errors import ProviderDenied, ProviderError, ProviderMissing, ProviderRefused, ProviderUnavailable
 from penstock.core.lane import LaneKey
 from penstock.core.price import bill
+from penstock.core.refusal import account_fix
 from penstock.postgres.poller_store import PollerStore, Sighting, Watched
 from penstock.provider.client import ProviderClient
 from penstock.settings import PollerSettings
@@ -30,6 +31,11 @@ AGE_SHARE = 1 / 20
 """A round comes after this share of the youngest batch's age: new batches are watched closely, old ones rarely."""
 UNMOVED_PER_ROUND = 10
 """Batches whose status does not move in the list are retrieved by themselves, so many in a round."""
+UNKNOWN_KEY = ProviderDenied(
+    "batches.list",
+    "the key knows none of our batches: set the key of the project that made them",
+    code="batches_unknown",
+)
 HINT_SECONDS = 1.0
 """Hints of webhooks are asked for this often; the webhook may have come to any replica."""
 CLOCKS_APART = timedelta(minutes=10)
@@ -72,12 +78,15 @@ class Poller(Stage):
         self.told_stale = False
         self.saw_none = False
         self.halted = False
+        self.halt_noted = True
+        """Postgres may name a halt: this replica's, or one of the holder before."""
 
     async def round(self) -> float:
         """Watch when it is time; until then follow the hints of webhooks, if there are any."""
         self.lease = await self.keeper.standing(f"poller/{self.account}", self.lease)
         if self.lease is None:
             self.due_at = 0.0
+            self.halt_noted = True
             self.show_halted(halted=False)  # what it is now, the lease's holder says
             return self.keeper.store.seconds * STANDBY_SHARE
         if self.hints and time.monotonic() < self.due_at:
@@ -103,7 +112,7 @@ class Poller(Stage):
         """See or retrieve every open batch once; returns the seconds until the next time."""
         watched = await self.store.watched(self.account)
         if not watched:
-            self.show_halted(halted=False)
+            await self.note_halt(None)
             return self.settings.interval_seconds
         ids = {each.provider_batch_id for each in watched}
         self.asked_at = {each: at for each, at in self.asked_at.items() if each in ids}
@@ -111,9 +120,12 @@ class Poller(Stage):
         try:
             seen = await self.look(lease, watched)
         except ProviderDenied as error:
-            self.show_halted(halted=True)
+            await self.note_halt(error)
             log.error(  # noqa: TRY400 - the provider's words say it all
-                "account.denied", account=self.account, error=str(error), mend="check the key's file"
+                "account.denied",
+                account=self.account,
+                error=str(error),
+                fix=account_fix(error.operation, error.code),
             )
             await self.end_what_must(lease, watched, {})
             return self.settings.interval_max_seconds
@@ -125,18 +137,28 @@ class Poller(Stage):
         if not seen:
             self.client.renew()  # no 401 comes that would have a mended key read
         lost = twice and not await self.acquaintance.knows(self.account, afresh=True)
-        self.show_halted(halted=lost)
+        await self.note_halt(UNKNOWN_KEY if lost else None)
         if lost:
-            log.error("account.empty", account=self.account, batches=len(watched), mend="is it another account's key?")
+            log.error("account.empty", account=self.account, batches=len(watched), fix=UNKNOWN_KEY.detail)
         await self.record(lease, watched, seen)
         await self.end_what_must(lease, watched, seen)
         youngest = min(each.age_seconds for each in watched)
         return min(max(self.settings.interval_seconds, youngest * AGE_SHARE), self.settings.interval_max_seconds)
 
+    async def note_halt(self, error: ProviderDenied | None) -> None:
+        """Say so when the provider refuses the account, to other replicas and operators as well; None: it does not."""
+        self.show_halted(halted=error is not None)
+        if error is not None:
+            self.halt_noted = True
+            await self.acquaintance.denied(self.account, self.name, error, self.settings.interval_max_seconds)
+        elif self.halt_noted:
+            await self.acquaintance.allowed(self.account, self.name)
+            self.halt_noted = False
+
     def show_halted(self, *, halted: bool) -> None:
         """Say so when the account halts, and when what was seen here says so no longer."""
         if halted or self.halted:
-            metrics.account_halted.labels(self.account).set(halted)
+            metrics.account_halted.labels(self.account, self.name).set(halted)
         self.halted = halted
 
     async def look(self, lease: Lease, watched: Sequence[Watched]) -> dict[str, ProviderBatch]:

@@ -20,7 +20,7 @@ from penstock.core.answered import NOTHING_ANSWERED
 from penstock.core.batch import BatchState
 from penstock.core.chunk import Manifest, read_lines
 from penstock.core.decision import Decision, Outcome
-from penstock.core.errors import Halted, PenstockError, ProviderError, Superseded, UnknownFormat
+from penstock.core.errors import Halted, PenstockError, ProviderDenied, ProviderError, Superseded, UnknownFormat
 from penstock.core.ledger import LedgerRecord, disagreement, encode_ledger
 from penstock.core.publication import Publication, may_overflow, shared_headers, traces
 from penstock.core.retry import CALL
@@ -182,9 +182,12 @@ class SlotSession:
         async with AsyncExitStack() as stack:
             try:
                 spooled = await stack.enter_async_context(self.tools.downloader.spooled(batch, self.lease))
-            except (ProviderError, OSError):
+            except (ProviderError, OSError) as error:
                 metrics.downloads_failed.labels(batch.key.account).inc()
+                if isinstance(error, ProviderDenied):
+                    await self.tools.downloader.denied(batch.key.account, error)
                 raise
+            await self.tools.downloader.allowed(batch.key.account)
             yield spooled
 
     async def publish(self, batch: BatchRow, spooled: Spooled | None) -> None:

@@ -51,6 +51,8 @@ LOOK_BACK = timedelta(minutes=10)
 """How much further back than the intent a look-up reads: clocks differ (B3)."""
 BUDGET_SECONDS = 30.0
 """A batch for which the hour has no create left waits this long."""
+FIRST_TRY_SECONDS = 15.0
+"""After the provider has refused the account, one call is tried: first after so long, then at growing intervals."""
 OUTAGES = (ProviderUnavailable, ProviderDenied, ProviderInDoubt)
 """What no batch is to blame for."""
 FILE_SEARCHES_MAX = 3
@@ -371,7 +373,7 @@ class Submitter(Stage):
             "account.denied", account=self.account, error=str(error), fix=account_fix(error.operation, error.code)
         )
         self.show_halted(halted=True)
-        await self.accounts.halt(self.account, self.name, error)
+        await self.accounts.halt(self.account, self.name, error, FIRST_TRY_SECONDS)
 
     async def end_halt(self) -> None:
         """The provider takes the account's calls again."""
@@ -382,7 +384,7 @@ class Submitter(Stage):
     def show_halted(self, *, halted: bool) -> None:
         """Show whether the account is halted, as far as this replica knows."""
         self.halted = halted
-        metrics.account_halted.labels(self.account).set(halted)
+        metrics.account_halted.labels(self.account, self.name).set(halted)
 
     async def close(self) -> None:
         """Let what is under way come to its end; a create is never left half-written for want of a second."""

@@ -181,7 +181,7 @@ provider_away = Gauge(
 account_halted = Gauge(
     "penstock_account_halted",
     "1 while the provider refuses the account: its key, bill, storage or base URL.",
-    ["account"],
+    ["account", "stage"],
 )
 account_unknown_requests = Gauge(
     "penstock_account_unknown_requests", "Requests that wait for an account that is configured no more.", ["account"]

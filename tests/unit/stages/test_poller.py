@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from penstock.core.batch import ProviderBatch
-from penstock.core.errors import ProviderMissing, ProviderUnavailable
+from penstock.core.errors import ProviderDenied, ProviderMissing, ProviderUnavailable
 from penstock.core.lane import LaneKey
 from penstock.postgres.database import Held
 from penstock.postgres.poller_store import PollerStore, Sighting, Watched
@@ -90,6 +90,8 @@ class FakeClient(ProviderClient):
         self.retrieved.append(provider_batch_id)
         if provider_batch_id.startswith("missing"):
             raise ProviderMissing("batches.retrieve", "")
+        if provider_batch_id.startswith("denied") and provider_batch_id not in self.well:
+            raise ProviderDenied("batches.retrieve", "Incorrect API key provided.", code="invalid_api_key")
         if provider_batch_id.startswith("failing") and provider_batch_id not in self.well:
             raise ProviderUnavailable("batches.retrieve", "")
         status = "completed" if provider_batch_id in self.ended else "in_progress"
@@ -115,6 +117,13 @@ class FakeAcquaintance:
 
     def __init__(self, *, known: bool) -> None:
         self.known = known
+        self.halts: list[str] = []
+
+    async def denied(self, account: str, stage: str, error: ProviderDenied, again_seconds: float) -> None:
+        self.halts.append(error.code)
+
+    async def allowed(self, account: str, stage: str) -> None:
+        self.halts.append("")
 
     async def knows(self, account: str, *, afresh: bool = False) -> bool:
         return self.known
@@ -165,7 +174,7 @@ async def test_with_a_key_that_knows_none_of_our_batches_they_are_kept_for_longe
 
 
 def halted() -> float | None:
-    return REGISTRY.get_sample_value("penstock_account_halted", {"account": "account"})
+    return REGISTRY.get_sample_value("penstock_account_halted", {"account": "account", "stage": "poller"})
 
 
 async def test_an_account_is_not_halted_by_one_round_that_saw_nothing() -> None:
@@ -175,6 +184,17 @@ async def test_an_account_is_not_halted_by_one_round_that_saw_nothing() -> None:
     assert not halted()
     await poller.round()
     assert halted() == 1
+
+
+async def test_a_refused_account_is_shown_to_operators_until_it_is_taken_again() -> None:
+    poller, _, client = poller_of(watched("denied-1"), known=True)
+    shown = cast("FakeAcquaintance", poller.acquaintance).halts
+    await poller.round()
+    assert (shown, halted()) == (["invalid_api_key"], 1)
+    client.well.add("denied-1")
+    for _ in range(2):
+        await poller.round()
+    assert (shown, halted()) == (["invalid_api_key", ""], 0)
 
 
 async def test_an_account_that_knows_others_of_our_batches_is_not_halted() -> None:

@@ -11,9 +11,10 @@ from prometheus_client import REGISTRY
 
 from penstock.core.batch import BatchState
 from penstock.core.decision import Reconciliation
-from penstock.core.errors import ProviderUnavailable, UnknownFormat
+from penstock.core.errors import ProviderDenied, ProviderUnavailable, UnknownFormat
 from penstock.core.lane import LaneKey
-from penstock.stages.downloader import Spooled
+from penstock.stages.acquaintance import Acquaintance
+from penstock.stages.downloader import Downloader, Spooled
 from penstock.stages.slot import SLICE, SLICE_BYTES, SlotSession, slice_end
 from penstock.stages.transaction_size import TransactionSize
 
@@ -144,3 +145,45 @@ async def test_files_that_cannot_be_had_are_counted_whatever_else_is_said_of_the
         async with SlotSession.files(session, cast("Any", batch)):
             raise AssertionError("there are no files")
     assert counted() == before + 1
+
+
+async def test_refused_downloads_are_shown_to_operators_until_one_is_taken() -> None:
+    noted: list[tuple[str, str]] = []
+
+    class Accounts(Acquaintance):
+        async def denied(self, _: str, stage: str, error: ProviderDenied, __: float) -> None:
+            noted.append((stage, error.code))
+
+        async def allowed(self, _: str, stage: str) -> None:
+            noted.append((stage, ""))
+
+    class Refused(Downloader):
+        refused = True
+
+        @asynccontextmanager
+        async def spooled(self, *_: object) -> AsyncIterator[Spooled]:
+            if self.refused:
+                raise ProviderDenied("files.content", "Not paid.", code="billing_not_active")
+            yield Spooled([], [], Reconciliation({}, 0))
+
+    downloader = Refused(Any, Any, Accounts(Any, Any), 1.0)  # type: ignore[arg-type]  # nothing of them is used
+    session = Session()
+    session.tools.downloader = downloader
+    halted = {"account": "refused", "stage": "publisher"}
+    batch: Any = SimpleNamespace(
+        key=LaneKey("refused", "/v1/embeddings", "m", "24h"),
+        verdict=None,
+        abandoned=False,
+        provider_status="completed",
+        output_file_id="file",
+    )
+    with pytest.raises(ProviderDenied):
+        async with SlotSession.files(session, batch):
+            pass
+    assert noted == [("publisher", "billing_not_active")]
+    assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 1
+    downloader.refused = False
+    async with SlotSession.files(session, batch):
+        pass
+    assert noted[1:] == [("publisher", "")]
+    assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 0

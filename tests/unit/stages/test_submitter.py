@@ -134,7 +134,7 @@ class FakeAccounts:
     def __init__(self) -> None:
         self.halts: dict[str, ProviderDenied] = {}
 
-    async def halt(self, account: str, stage: str, error: ProviderDenied) -> None:
+    async def halt(self, account: str, stage: str, error: ProviderDenied, again_seconds: float) -> None:
         self.halts[stage] = error
 
     async def halted(self, account: str, stage: str) -> bool:
@@ -280,7 +280,7 @@ async def test_while_the_database_is_away_no_batch_is_blamed(error: BaseExceptio
 
 async def test_a_halt_that_another_replica_has_ended_is_shown_no_longer() -> None:
     submitter = submitter_of(FakeStore(), ProviderDenied("files.create", "revoked"))
-    halted = {"account": submitter.account}
+    halted = {"account": submitter.account, "stage": "submitter"}
     await submitter.submit(claim_of(), lease_of("batch"))
     await submitter.round()
     assert REGISTRY.get_sample_value("penstock_account_halted", halted) == 1

@@ -20,9 +20,10 @@ ORDER BY b.published_at DESC LIMIT $2;
 
 -- name: halt_account
 INSERT INTO account_halt (account, stage, operation, code, detail, next_at)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => 15))
+VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))
 ON CONFLICT (account, stage) DO UPDATE
-SET operation = excluded.operation, code = excluded.code, detail = excluded.detail;
+SET operation = excluded.operation, code = excluded.code, detail = excluded.detail,
+    next_at = greatest(account_halt.next_at, excluded.next_at);
 
 -- name: take_try
 -- One replica at a time: whoever comes second finds that the next try is not due.
