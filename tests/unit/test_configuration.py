@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.app import Service
 from penstock.configuration import read_configuration
 from penstock.core.errors import ConfigurationError
 from penstock.settings import Settings, load_settings
@@ -84,6 +85,11 @@ def test_who_calls_the_provider_needs_a_key_of_each_account_unless_there_is_none
     assert told(unkeyed) == []
     missing = load_settings({"PENSTOCK_PROVIDER_API_KEY_FILE": str(tmp_path / "missing")})
     assert told(missing) == [f"account 'default' has no API key: {tmp_path / 'missing'}: No such file or directory"]
+
+
+async def test_a_replica_without_a_key_does_not_start() -> None:
+    with pytest.raises(ConfigurationError, match="PENSTOCK_PROVIDER_API_KEY_FILE"):
+        await Service(load_settings({})).run()
 
 
 def test_mistakes_of_the_file_its_accounts_and_their_keys_are_told_together(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from penstock.cli.finding import Finding, Level
 from penstock.core.lane import EMBEDDINGS, LaneKey, LanePolicy, Lanes
 from penstock.core.price import bill
+from penstock.core.problems import meant
 from penstock.settings import ProviderSettings, Settings
 from penstock.stages.lease import STALL_FACTOR
 from penstock.variables import PREFIX
@@ -37,6 +38,7 @@ def own_misfits(settings: Settings, lanes: Lanes, accounts: Sequence[ProviderSet
     output = max(policy.inputs_max for policy in policies) * EMBEDDING_BYTES
     if takes_embeddings(lanes) and settings.spool.download_bytes_max < output:
         yield spool("download", settings.spool.download_bytes_max, "an output of embeddings", output)
+    yield from models_not_allowed(lanes)
     for rule in lanes.rules:
         limited = rule.values.get("usd_per_day_max") or lanes.defaults.usd_per_day_max
         if limited is not None and rule.model is not None and bill(rule.model, 1000, 0, 1000) is None:
@@ -46,6 +48,20 @@ def own_misfits(settings: Settings, lanes: Lanes, accounts: Sequence[ProviderSet
                 f"model {rule.model!r} has a limit of US dollars a day and no known price: it would not be held",
                 "leave usd_per_day_max out for it",
             )
+
+
+def models_not_allowed(lanes: Lanes) -> Iterator[Finding]:
+    """Models that the lanes file speaks of and that no request may name."""
+    if lanes.models is None:
+        return
+    named = [(f"lane[{number}].model", rule.model) for number, rule in enumerate(lanes.rules) if rule.model is not None]
+    named += [(f"account {rule.name!r}: models", model) for rule in lanes.accounts for model in rule.models or ()]
+    for where, model in named:
+        if model not in lanes.models:
+            text = (
+                f"{where} names {model!r}, which is not in models: no request may name it{meant(model, lanes.models)}"
+            )
+            yield Finding("lanes", Level.WARNING, text, "correct the name, add it to models, or remove it")
 
 
 def account_misfits(settings: Settings, lanes: Lanes, account: ProviderSettings) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from aiokafka.errors import KafkaError
@@ -100,18 +101,19 @@ class Preflight:
                 self.check_webhook(account.webhook, settings.webhook.port)
 
     def read_settings(self) -> tuple[Settings | None, frozenset[str]]:
-        """The settings, with defaults for the sections that are wrong, and the names of those."""
-        given, wrong = read_values(Settings, os.environ), dict[str, object]()
+        """The settings, with defaults for those that are wrong, and the names of the sections of those."""
+        given, wrong = read_values(Settings, os.environ), set[str]()
         while True:
             try:
-                settings = Settings.model_validate({**given, **wrong})
+                settings = Settings.model_validate(given)
             except ValidationError as error:
-                fields = {str(each["loc"][0]) if each["loc"] else "kafka" for each in error.errors()}
                 for each in mistakes(error):
                     self.problem("settings", each, "see docs/reference/settings.md")
-                if fields <= wrong.keys():
+                places = {tuple(map(str, each["loc"][:2])) or ("kafka",) for each in error.errors()}
+                wrong |= {place[0] for place in places}
+                taken_out = [take_out(given, place) for place in places]
+                if not all(taken_out):
                     return None, frozenset(wrong)
-                wrong |= {name: Settings.model_fields[name].get_default(call_default_factory=True) for name in fields}
             else:
                 if not wrong:
                     self.ok("settings", "every variable is valid")
@@ -314,6 +316,15 @@ class Preflight:
             self.problem("provider", f"{who}: {sentence(error)}", mend)
         finally:
             await client.close()
+
+
+def take_out(values: dict[str, Any], place: tuple[str, ...]) -> bool:
+    """Take a setting out, or a whole section; returns whether it was there."""
+    section, *name = place
+    inside = values.get(section)
+    if name and isinstance(inside, dict):
+        return inside.pop(name[0], None) is not None
+    return values.pop(section, None) is not None
 
 
 def file_system(folder: Path) -> str:

@@ -83,7 +83,7 @@ class LanePolicy:
     retry_max_seconds: float = 3600.0
     """Longest wait before another try."""
     deadline_seconds: float = 48 * 3600.0
-    """Past it no new attempt starts; the answer then is the error `deadline_exceeded`. A header may shorten it."""
+    """Past it the answer is the error `deadline_exceeded`. It must outlast age and linger; a header may shorten it."""
     enqueued_tokens_max: int | None = None
     """The provider's enqueued-token limit of the model; left out, it is learned from the first failure."""
     usd_per_day_max: float | None = None

@@ -101,3 +101,16 @@ def test_a_completion_window_is_held_against_the_accounts_that_may_be_asked_for_
         "lane": [{"model": "n", "completion_window": "7d"}],
     }
     assert told(own_misfits(load_settings(), parse_lanes(elsewhere), [other])) == []
+
+
+def test_a_model_that_no_request_may_name_is_told_with_the_nearest() -> None:
+    file = {
+        "models": ["gpt-4o-mini"],
+        "lane": [{"model": "gpt-4o-mini"}, {"model": "gpt-4o-mni"}],
+        "account": [{"name": "other", "models": ["gpt-4o-mini", "o9"]}],
+    }
+    first, second = own_misfits(load_settings(), parse_lanes(file))
+    assert (first.level, second.level) == (Level.WARNING, Level.WARNING)
+    assert first.text.startswith("lane[1].model names 'gpt-4o-mni'")
+    assert first.text.endswith("did you mean gpt-4o-mini?")
+    assert second.text.startswith("account 'other': models names 'o9'")

@@ -51,6 +51,22 @@ def test_all_settings_that_are_wrong_are_told_at_once(monkeypatch: pytest.Monkey
     assert "PENSTOCK_DEPLOYMENT" in told
 
 
+def test_a_setting_that_is_wrong_takes_none_with_it_that_is_right(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "lanes.toml").write_text('[[account]]\nname = "eu"\ntopics = ["mine"]\nauth = "none"\n')
+    monkeypatch.setenv("PENSTOCK_LANES_FILE", str(tmp_path / "lanes.toml"))
+    monkeypatch.setenv("PENSTOCK_KAFKA_REQUEST_TOPICS", "mine")
+    monkeypatch.setenv("PENSTOCK_KAFKA_START_AT", "middle")
+    preflight = Preflight()
+    settings, wrong = preflight.read_settings()
+    assert settings is not None
+    preflight.read_configuration(settings)
+    assert wrong == {"kafka"}
+    [problem] = problems(preflight)
+    assert problem.startswith("PENSTOCK_KAFKA_START_AT: ")
+
+
 def test_topics_that_are_the_same_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_KAFKA_RESULT_TOPIC", "penstock.requests")
     preflight = Preflight()
