@@ -1,11 +1,13 @@
 """Crash points 11 to 13: polls, batches and downloads go wrong, and nothing is lost or paid twice for it."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from tests.support.bridge import Bridge
+from tests.support.command import penstock
 from tests.support.crash import REST, batches, chats, settled, until
 from tests.support.service import started
 
@@ -122,6 +124,22 @@ async def test_paid_lines_that_are_gone_with_the_spool_are_sent_again(bridge: Br
         await bridge.produce(chats(10), partition=0)
         await settled(bridge, 10, extra_executions_allowed=10)
     assert batches(bridge) == 2
+
+
+@pytest.mark.outcome("cancel-ended")
+async def test_a_decided_batch_whose_file_cannot_be_had_again_is_ended_by_a_cancel(bridge: Bridge) -> None:
+    await bridge.simulator.faults([{"operation": "files.content", "nth": 2, "times": 1000, "http": {"status": 500}}])
+    async with bridge.service(failpoints="collector.decide=after:lose") as service:
+        await bridge.produce(chats(10), partition=0)
+        await service.logged("batch.waits")
+        [(batch_id, state)] = await bridge.sql("SELECT id, state FROM batch")
+        assert state == "decided"
+        done = await penstock(bridge.environment(), "cancel", batch_id, "--yes")
+        assert done.code == 0, done
+        await settled(bridge, 10)
+    received = bridge.reader.received[bridge.result_topic]
+    assert [json.loads(each.value or b"")["error"]["code"] for each in received] == ["batch_cancelled"] * 10
+    assert batches(bridge) == 1
 
 
 @pytest.mark.defence("own_clock_and_epoch")

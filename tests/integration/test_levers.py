@@ -183,6 +183,36 @@ async def test_status_says_what_happens_to_a_cancelled_batch_that_nobody_can_ask
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["answered", "again"])
+@pytest.mark.outcome("cancel-ended")
+async def test_a_batch_whose_files_cannot_be_had_ends_with_what_can_be(talk: Conversation, *, again: bool) -> None:
+    model, lines = f"filed-{again}", chats(f"filed-{again}", 10)
+    expired = {"when": {"model": model}, "times": 1, "batch": {"done_fraction": 0.4, "end": "expired"}}
+    refused = {"operation": "files.content", "http": {"status": 500}}
+    await talk.bridge.simulator.faults([expired, refused])
+    await talk.bridge.produce(lines)
+    batch = await batch_in(talk, model, "ended")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not any(each["batch"] == str(batch["id"]) for each in talk.service.logs("batch.waits")):
+            await asyncio.sleep(0.05)
+    (row,) = await talk.bridge.sql("SELECT output_file_id, error_file_id FROM batch WHERE id = $1", batch["id"])
+    lost = row["output_file_id" if again else "error_file_id"]
+    await talk.bridge.simulator.faults([{**refused, "when": {"path": f"*{lost}*"}}])
+    words = ["cancel", batch["id"], "--yes", *(["--again"] if again else [])]
+    done = await pull(talk, *words)
+    assert done.code == 0, done
+    (ending,) = (await pull(talk, "status", "--output", "json")).json["ending"] or [{}]
+    assert not ending or "goes on without what cannot be had" in ending["what_happens"]
+    assert codes(await talk.answers(ids(lines), hurry=True)) == (
+        {"success": 10} if again else {"success": 4, "batch_cancelled": 6}
+    )
+    assert await talk.creates(model) == (2 if again else 1)
+    (gone,) = [each for each in talk.service.logs("file.gone") if each["file"] == lost]
+    assert "500" in gone["error"]
+    await talk.bridge.simulator.faults([])
+    await talk.check(paid_twice=4 if again else 0)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["answered", "again"])
 async def test_a_batch_that_was_not_sent_is_answered_or_goes_again_in_another(
     talk: Conversation, *, again: bool
 ) -> None:

@@ -57,6 +57,11 @@ CREATES = (
         "its requests are answered or go again; the batch is counted as a spare one when it is seen",
     ),
     Row(
+        "cancel-ended",
+        "a batch has ended, a file of it cannot be downloaded, and an operator cancels it",
+        "at the next try it is decided by the files that can be had; the rest is answered or goes again",
+    ),
+    Row(
         "creates-per-hour",
         "more than 2,000 creates an hour",
         "never sent, across replicas: windows wait longer, oldest and fullest first",

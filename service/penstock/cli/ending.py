@@ -27,6 +27,11 @@ def what_happens(batch: Mapping[str, Any], settings: PollerSettings) -> str | No
             f"cancelled {age(asked)} ago, while its create is in doubt; it waits until the provider says whether it"
             " made the batch, and is then cancelled there"
         )
+    if asked is not None and batch["state"] in (BatchState.ENDED, BatchState.DECIDED):
+        return (
+            f"cancelled {age(asked)} ago, after it had ended at the provider; a replica that runs the stage publish"
+            " tries its files once more, within a minute, and goes on without what cannot be had"
+        )
     if not batch["provider_open"]:
         return None
     if batch["given_up_seconds"] is not None:

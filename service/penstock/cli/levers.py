@@ -204,10 +204,12 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Cancel a batch. Results that the provider already has are kept and published.
+    """Cancel a batch, whatever its state. Results that the provider already has are kept and published.
 
     The other requests are answered with the error `batch_cancelled`, or sent again with `--again`. Replicas take it
-    up within a minute. The exit status is 1 when there is no such batch, or nothing left of it to cancel.
+    up within a minute. A batch that has ended is decided by what can be had of its files at the next try: results in
+    a file that cannot be downloaded then are lost. The exit status is 1 when there is no such batch, or nothing left
+    of it to cancel.
 
     For example:
 

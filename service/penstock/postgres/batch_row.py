@@ -56,6 +56,8 @@ class BatchRow:
     cost_usd: float | None
     saving_usd: float | None
     cancel: Cancel | None
+    files_given_up: bool
+    """What cannot be had of its files at the next try counts as lost."""
     abandoned: bool
     verdict: Verdict | None
     decision_id: uuid.UUID | None
@@ -86,6 +88,7 @@ def batch_row(row: Record, parts: list[Record]) -> BatchRow:
         "input_tokens",
         "output_tokens",
         "abandoned",
+        "files_given_up",
         "decision_id",
         "next_position",
         "sealed_at",

@@ -10,7 +10,7 @@ from penstock.postgres.audit import note
 from penstock.postgres.database import Database
 from penstock.postgres.intake_store import lane_key
 
-NO_MORE = frozenset({BatchState.ENDED, BatchState.DECIDED, BatchState.PUBLISHED, BatchState.SPLIT})
+NO_MORE = frozenset({BatchState.PUBLISHED, BatchState.SPLIT})
 """States in which there is nothing left to cancel."""
 
 
@@ -32,6 +32,12 @@ class Cancellable:
     requests: int
     provider_batch_id: str | None
     cancel: Cancel | None
+    files_given_up: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether the provider is done with it: then a cancel gives up what cannot be had of its files."""
+        return self.state in (BatchState.ENDED, BatchState.DECIDED)
 
 
 class OperatorStore:
@@ -85,6 +91,8 @@ class OperatorStore:
     async def cancel(self, search: str, cancel: Cancel) -> list[Cancellable]:
         """Cancel a batch, if the search finds one alone and there is something left of it to cancel.
 
+        One that has ended at the provider is decided by what can be had of its files at the next try.
+
         Args:
             search: the beginning of its id, or the provider's id.
             cancel: what becomes of the requests without a result.
@@ -101,13 +109,14 @@ class OperatorStore:
                     row["requests"],
                     row["provider_batch_id"],
                     Cancel(row["cancel"]) if row["cancel"] else None,
+                    row["files_given_up"],
                 )
                 for row in await connection.fetch("cancellable", search)
             ]
             if len(found) == 1 and may_cancel(found[0], cancel):
                 (batch,) = found
                 await connection.execute("cancel_batch", batch.id, cancel.value)
-                if batch.provider_batch_id is not None:
+                if batch.provider_batch_id is not None and not batch.over:
                     hint = f"cancel/{batch.id}/{cancel}"
                     await connection.execute("note_webhook", batch.key.account, hint, batch.provider_batch_id)
                 await note(connection, "cancel", f"batch {batch.id}", rest=cancel.value, requests=batch.requests)
@@ -116,4 +125,5 @@ class OperatorStore:
 
 def may_cancel(batch: Cancellable, cancel: Cancel) -> bool:
     """Whether this word would change anything."""
-    return batch.state not in NO_MORE and batch.cancel is not cancel
+    new = batch.cancel is not cancel or (batch.over and not batch.files_given_up)
+    return new and batch.state not in NO_MORE

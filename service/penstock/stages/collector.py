@@ -5,6 +5,7 @@ It works under the slot's lease, hand in hand with the publisher, who sends what
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -81,7 +82,8 @@ class Collector:
             if spooled and (spooled.file_ids or batch.provider_status == "completed"):
                 # They were executed, as far as is known, and are paid for again.
                 cause = "file_lost" if spooled.lost else "line_lost"
-                metrics.duplicates.labels(cause).inc(kinds.count(Kind.MISSING))
+                resent = zip(kinds, decision.outcomes, strict=True)
+                metrics.duplicates.labels(cause).inc(Counter(resent)[Kind.MISSING, Outcome.RESEND])
                 tried_again = kinds.count(Kind.UNREADABLE) - decision.outcomes.count(Outcome.UNREADABLE)
                 metrics.duplicates.labels("unreadable").inc(tried_again)
         again = partial(self.another_try, batch, decision, lease, kinds)
@@ -165,7 +167,8 @@ class Collector:
     ) -> Decision:
         """Validate a download against the decision; unpublished lines (from ``first``) that are gone are tried again.
 
-        A second download may be in another order, or lack what the first one had (W4).
+        A second download may be in another order, or lack what the first one had (W4). Where an operator wants no other
+        try, they are answered as cancelled.
         """
         gone = await asyncio.to_thread(unsupported, decision.outcomes, spooled.lines.kinds, first)
         done = await self.positions_in(batch, answered)
@@ -173,15 +176,16 @@ class Collector:
         if not gone:
             return decision
         outcomes = bytearray(decision.outcomes)
-        for position in gone:
-            outcomes[position] = Outcome.RESEND
-        revised = msgspec.structs.replace(decision, outcomes=bytes(outcomes))
         only = bytearray(len(outcomes))
+        answer = batch.cancel is Cancel.ANSWER
         for position in gone:
-            only[position] = Outcome.RESEND
+            outcomes[position] = only[position] = Outcome.VERDICT if answer else Outcome.RESEND
+        revised = msgspec.structs.replace(decision, outcomes=bytes(outcomes))
+        if answer:
+            revised.verdict_code, revised.verdict_message = CANCELLED.code, CANCELLED.message
         again = partial(self.another_try, batch, Decision(FORMAT, bytes(only)), lease, bytes(len(only)))
         await self.store.revise(lease, batch, revised, again)
-        metrics.duplicates.labels("file_lost").inc(len(gone))
+        metrics.duplicates.labels("file_lost").inc(only.count(Outcome.RESEND))
         log.error("lines.lost", batch=str(batch.id), requests=len(gone))
         return revised
 

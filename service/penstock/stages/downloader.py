@@ -132,7 +132,7 @@ class Downloader:
         for each in named:
             lease.progress()
             sizes[each] = await self.told_bytes(client, batch.key.account, each)
-            rooms[each] = await self.room_bytes(client, batch.key.account, each, sizes[each])
+            rooms[each] = await self.room_bytes(client, batch, each, sizes[each])
         lease.progress()
         async with AsyncExitStack() as stack:
             # One taking for both files: with one after the other, two batches could wait for each other for ever.
@@ -142,11 +142,12 @@ class Downloader:
                 path = self.spool.path(f"{batch.id.hex}-{len(spooled.paths)}.jsonl")
                 stack.callback(path.unlink, missing_ok=True)
                 wanted = Wanted(file_id, told, rooms[file_id], path)
-                body = await self.bring(client, batch.key.account, wanted, spooled, lease)
+                body = await self.bring(client, batch, wanted, spooled, lease)
                 if body is not None:
                     bodies.append(body)
-            self.believe(batch.key.account, spooled.lines, bodies)
-            await self.await_files(batch, named, spooled)
+            if not batch.files_given_up:
+                self.believe(batch.key.account, spooled.lines, bodies)
+                await self.await_files(batch, named, spooled)
             lines = spooled.lines
             for kind, count in (
                 ("unknown", lines.unknown),
@@ -157,19 +158,21 @@ class Downloader:
             yield spooled
 
     async def bring(
-        self, client: ProviderClient, account: str, wanted: Wanted, spooled: Spooled, lease: Lease
+        self, client: ProviderClient, batch: BatchRow, wanted: Wanted, spooled: Spooled, lease: Lease
     ) -> Body | None:
-        """Bring a file into the spool and read it; None when it is gone for good.
+        """Bring a file into the spool and read it; None when it is gone for good, or given up.
 
         Raises:
             ProviderError: it cannot be had now, or has lines that may have been spoilt on the way.
         """
         try:
             body = await self.download(client, wanted, lease)
-        except ProviderMissing:
-            if not await self.is_gone(account, wanted.file_id):
+        except (ProviderError, TimeoutError) as error:
+            missing = isinstance(error, ProviderMissing)
+            gone = batch.files_given_up or (missing and await self.is_gone(batch.key.account, wanted.file_id))
+            if not gone:
                 raise
-            log.error("file.gone", file=wanted.file_id)  # noqa: TRY400 - the provider's words say it all
+            log.error("file.gone", file=wanted.file_id, error=str(error))  # noqa: TRY400 - the words say it all
             spooled.lost = True
             return None
         self.suspicions.pop(f"missing/{wanted.file_id}", None)
@@ -177,7 +180,7 @@ class Downloader:
         spooled.file_ids.append(wanted.file_id)
         unreadable = spooled.lines.unreadable
         complete = await self.read(spooled, len(spooled.paths) - 1, lease)
-        if spooled.lines.unreadable > unreadable:
+        if spooled.lines.unreadable > unreadable and not batch.files_given_up:
             self.doubt(wanted.file_id, body.digest)
         return body._replace(proven=body.proven and complete)
 
@@ -193,14 +196,18 @@ class Downloader:
         self.unsized.discard(account)
         return told
 
-    async def room_bytes(self, client: ProviderClient, account: str, file_id: str, told: int | None) -> int:
+    async def room_bytes(self, client: ProviderClient, batch: BatchRow, file_id: str, told: int | None) -> int:
         """The room that a file needs in the spool, by its told size, its announced length, or the most there are."""
-        if told is not None and account not in self.wrong_sizes:
+        if told is not None and batch.key.account not in self.wrong_sizes:
             return told
         try:
             announced = await client.content_bytes(file_id)
         except ProviderMissing:
             return 0  # the download sees for itself
+        except ProviderError:
+            if not batch.files_given_up:
+                raise
+            announced = None
         return min(UNKNOWN_BYTES, self.spool.downloads.bytes_max) if announced is None else announced
 
     def believe(self, account: str, lines: Reconciliation, bodies: Sequence[Body]) -> None:
@@ -260,13 +267,15 @@ class Downloader:
             return known
         try:
             fresh = await client.retrieve(batch.provider_batch_id)
-        except ProviderMissing:  # it has ended, and is forgotten
-            if not await self.is_gone(batch.key.account, batch.provider_batch_id):
+        except ProviderError as error:
+            forgotten = isinstance(error, ProviderMissing)  # it has ended all the same
+            gone = forgotten and await self.is_gone(batch.key.account, batch.provider_batch_id)
+            if not (batch.files_given_up or gone):
                 raise
             return known
         known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
         waiting = self.suspicions.get(f"missing/{batch.provider_batch_id}")
-        if waiting is not None and waiting.digest == digest_of(known):
+        if waiting is not None and waiting.digest == digest_of(known) and not batch.files_given_up:
             await self.await_more(batch, known)
         return known
 

@@ -34,14 +34,15 @@ WHERE (l.closed_at IS NULL OR EXISTS (SELECT FROM chunk AS c WHERE c.lane_id = l
 RETURNING account, endpoint, model, completion_window;
 
 -- name: cancellable
-SELECT b.id, b.state, b.requests, b.cancel, b.provider_batch_id, l.account, l.endpoint, l.model, l.completion_window
+SELECT b.id, b.state, b.requests, b.cancel, b.files_given_up, b.provider_batch_id, l.account, l.endpoint, l.model, l.completion_window
 FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
 WHERE (b.id::text LIKE $1 || '%' OR b.provider_batch_id = $1) AND l.account <> ''
 LIMIT 2
 FOR UPDATE OF b;
 
 -- name: cancel_batch
-UPDATE batch SET cancel = $2, cancel_asked_at = clock_timestamp() WHERE id = $1;
+UPDATE batch SET cancel = $2, cancel_asked_at = clock_timestamp(), files_given_up = state IN ('ended', 'decided')
+WHERE id = $1;
 
 -- name: insert_audit
 INSERT INTO audit (action, target, detail) VALUES ($1, $2, $3::jsonb);

@@ -217,7 +217,7 @@ SELECT b.id, b.state, l.account, b.provider_batch_id, b.provider_status, b.provi
 FROM batch AS b JOIN lane AS l ON l.id = b.lane_id
 WHERE (
         b.provider_open AND (b.cancel IS NOT NULL OR b.cancel_requested_at IS NOT NULL OR b.abandoned_at IS NOT NULL)
-    ) OR (b.state = 'sealed' AND b.cancel IS NOT NULL) OR (b.state = 'creating' AND b.cancel IS NOT NULL)
+    ) OR (b.state IN ('sealed', 'creating') AND b.cancel IS NOT NULL) OR (b.state IN ('ended', 'decided') AND b.files_given_up)
 ORDER BY b.submitted_at NULLS FIRST
 LIMIT 20;
 

@@ -98,7 +98,7 @@ FOR UPDATE OF b SKIP LOCKED;
 SELECT
     b.id, b.lane_id, b.root_id, b.state, b.slot, b.requests, b.bytes, b.tokens, b.inputs, b.lines_lost, b.refusals,
     b.file_id, b.provider_batch_id, b.provider_status, b.provider_errors, b.output_file_id, b.error_file_id,
-    b.input_tokens, b.output_tokens, b.cancel, b.abandoned_at IS NOT NULL AS abandoned, b.verdict_code, b.verdict_message,
+    b.input_tokens, b.output_tokens, b.cancel, b.files_given_up, b.abandoned_at IS NOT NULL AS abandoned, b.verdict_code, b.verdict_message,
     b.decision_id, b.finals, b.next_position, b.sealed_at, b.submitted_at, b.ended_at, b.decided_at, b.deadline_at,
     b.cost_usd, b.saving_usd, l.account, l.endpoint, l.model, l.completion_window,
     (SELECT count(*) FROM intent AS i JOIN batch AS f ON f.id = i.batch_id
