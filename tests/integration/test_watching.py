@@ -51,6 +51,14 @@ async def hint(account: Account, provider_batch_id: str) -> None:
 
 
 @pytest.mark.outcome("webhook-early")
+@pytest.mark.outcome("files-limit")
+async def test_calls_at_the_same_time_agree_on_the_size_of_a_page(account: Account) -> None:
+    await account.simulator.faults([{"operation": "batches.list", "http": {"limit_max": 20}}])
+    for _ in range(3):
+        pages = await asyncio.gather(*(account.client.back_to(datetime.now(UTC)) for _ in range(4)))
+        assert pages == [[]] * 4
+
+
 async def test_a_hint_that_came_before_its_batch_was_noted_is_not_lost(account: Account) -> None:
     watching = poller(account, hints=True)
     await watching.round()

@@ -10,6 +10,7 @@ import typer
 from penstock.cli.outcome import command
 from penstock.cli.printing import Output, OutputOption, console
 from penstock.cli.tail import POLL_SECONDS, show
+from penstock.core.decision import status_of
 from penstock.core.errors import PenstockError
 from penstock.kafka.record_reader import RecordReader
 from penstock.kafka.request_producer import RequestProducer, custom_id_of
@@ -67,5 +68,5 @@ async def answer(reader: RecordReader, custom_id: str) -> Any:
 
 def answered(value: bytes) -> bool:
     """Whether a result holds a model's answer: neither an error nor a dead letter does."""
-    response = json.loads(value).get("response") or {}
-    return response.get("status_code") == OK
+    response = json.loads(value).get("response")
+    return isinstance(response, dict) and status_of(response.get("status_code")) == OK

@@ -95,10 +95,11 @@ def lines_of(value: Any, headers: dict[str, str]) -> tuple[str, str]:
     if code := headers.get("penstock.error.code"):
         origin = f"{headers.get('penstock.origin.partition')}@{headers.get('penstock.origin.offset')}"
         return name, f"{code}: {headers.get('penstock.error.reason', '')} (from {origin})"
-    if response := members.get("response"):
-        status = response.get("status_code", 0)
-        body = response.get("body")
+    response, error = members.get("response"), members.get("error")
+    if isinstance(response, dict):
+        status, body = response.get("status_code", 0), response.get("body")
         said = excerpt(body) if isinstance(body, dict) else str(body)
         return name, f"{status} {shortened(said, EXCERPT_LENGTH)}"
-    error = members.get("error") or {}
-    return name, f"{error.get('code', 'error')}: {error.get('message', '')}"
+    if isinstance(error, dict):
+        return name, f"{error.get('code', 'error')}: {error.get('message', '')}"
+    return name, f"error: {shortened(str(error), EXCERPT_LENGTH)}"

@@ -17,6 +17,7 @@ from penstock.demo.storm import EXPECTED, Storm
 from penstock.demo.tally import Tally
 from penstock.embedded.server import ServerError
 from penstock.kafka.request_producer import RequestProducer
+from penstock.postgres.operator_store import OperatorStore, Pausable
 from penstock.postgres.report_store import ReportStore
 
 SEND_PER_SECOND = 1500
@@ -29,6 +30,8 @@ PROVIDER_STALL_SECONDS = 26 * 3600.0
 STORM_PATIENCE = 3
 """In a storm it may take so many times as long."""
 ALIVE_SECONDS = 1.0
+OPERATOR_SECONDS = 3.0
+"""In a storm somebody looks this often at what is halted."""
 
 
 class Demonstration:
@@ -86,7 +89,13 @@ class Demonstration:
                 sending = self.send(stack, lines, progress)
                 beside = [
                     group.create_task(each)
-                    for each in (sending, tally.follow(reader), self.screen.follow(progress), stand_by(stack))
+                    for each in (
+                        sending,
+                        tally.follow(reader),
+                        self.screen.follow(progress),
+                        stand_by(stack),
+                        *([self.operate(stack)] if self.storm else []),
+                    )
                 ]
                 await progress.watch(ReportStore(stack.database), stall_seconds)
                 for task in beside:
@@ -112,6 +121,15 @@ class Demonstration:
                 await producer.flush()
                 progress.sent = min(start + SLICE, len(lines))
                 await asyncio.sleep(SLICE / SEND_PER_SECOND)
+
+    async def operate(self, stack: Stack) -> None:
+        """Resume what the provider's refusals halted, for ever, as an operator does who has paid the bill."""
+        store = OperatorStore(stack.database)
+        while True:
+            await asyncio.sleep(OPERATOR_SECONDS)
+            for kind in (Pausable.ACCOUNT, Pausable.LANE):
+                for name in await store.resume(kind, None):
+                    self.screen.say(f"penstock resume {kind} {name}")
 
     async def stay(self, stack: Stack) -> None:
         """Leave everything running until a signal, and say how to reach it."""

@@ -49,6 +49,22 @@ BATCHES: Mapping[str, Fault] = {
         }
     },
     "a status that nobody knows": {"show": {"in_progress": {"status": "quantum_leap"}}},
+    "statuses in another spelling": {"show": {each: {"status": each.title()} for each in ("in_progress", "completed")}},
+    "times as text": {"show": {"*": {"created_at": "2026-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z"}}},
+    "an output file that is named seconds after the end": {"late_file_ids": {"output": 2}},
+    "an error file that is named seconds after the end": {
+        "late_file_ids": {"error": 2},
+        "lines": [{"count": 3, "status_code": 400}],
+    },
+    "lines of other shapes": {
+        "lines": [
+            {"count": 2, "written": {"error": "text"}, "status_code": 400},
+            {"count": 2, "written": {"response.status_code": "200"}},
+            {"count": 2, "written": {"response": "text"}},
+            {"count": 2, "defect": "cut"},
+        ]
+    },
+    "lines that name no request": {"lines": [{"count": 2, "written": {"custom_id": None}}]},
     "empty files": {"empty_files": True},
 }
 """What becomes of a batch."""
@@ -60,6 +76,30 @@ CALLS: Mapping[str, tuple[str, int, Fault]] = {
     "create not answered, made": ("batches.create", 1, {"drop": True, "effect": "done"}),
     "create not answered, made seconds later": ("batches.create", 1, {"effect": "late", "late_seconds": 2}),
     "create refused: cannot find file": ("batches.create", 1, {"status": 400, "message": "Cannot find file file-1."}),
+    "create refused: a hard limit of the bill": (
+        "batches.create",
+        1,
+        {"status": 400, "code": "billing_hard_limit_reached"},
+    ),
+    "create refused: enqueued tokens": ("batches.create", 1, {"status": 429, "code": "token_limit_exceeded"}),
+    "create refused: nobody knows why": ("batches.create", 1, {"status": 409}),
+    "create redirected": ("batches.create", 1, {"status": 308, "headers": {"location": "http://127.0.0.1:9/"}}),
+    "create sent twice on its way": ("batches.create", 1, {"copies": 2}),
+    "create answered 500, made, metadata lost": (
+        "batches.create",
+        1,
+        {"status": 500, "effect": "done", "without": ["metadata"]},
+    ),
+    "upload refused: too large": ("files.create", 1, {"status": 413}),
+    "upload refused: the key": ("files.create", 1, {"status": 401}),
+    "search for a file takes few at a time": ("files.list", 5, {"limit_max": 100}),
+    "size of a file not told": ("files.retrieve", 3, {"status": 500}),
+    "size of a file told wrongly": ("files.retrieve", 2, {"bytes_off": 2570}),
+    "list shows statuses as they were": ("batches.list", 10, {"listed_status": "in_progress"}),
+    "list does not say whether there is more": ("batches.list", 5, {"without": ["has_more"]}),
+    "list takes few at a time": ("batches.list", 3, {"limit_max": 20}),
+    "not found, as 500": ("batches.retrieve", 2, {"missing_status": 500}),
+    "download refused: the key": ("files.content", 1, {"status": 403}),
     "upload cut": ("files.create", 3, {"drop": True}),
     "upload stored short": ("files.create", 1, {"keep_bytes": 1000}),
     "upload refused: storage is full": (
@@ -78,8 +118,19 @@ CALLS: Mapping[str, tuple[str, int, Fault]] = {
     "overloaded: 503": ("*", 6, {"status": 503, "headers": TRY_LATER}),
 }
 """What becomes of calls: the operation, how often, and the fault."""
-EXPECTED = frozenset({"batch.stuck", "batch.abandoned", "batch.duplicated", "file.gone", "lines.lost"})
-"""What the service reports as errors in such a storm: it is paid twice, or had to give something up."""
+EXPECTED = frozenset(
+    {
+        "account.denied",
+        "batch.abandoned",
+        "batch.duplicated",
+        "batch.stuck",
+        "file.gone",
+        "lane.halted",
+        "lines.lost",
+        "results.unreadable",
+    }
+)
+"""What the service reports as errors in such a storm: something is refused, paid twice or given up."""
 SPACING = 3
 """Of calls of one operation, so many are answered well between two kinds of fault."""
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from penstock.core.decision import status_of
 from penstock.core.identity import parse_result_id
 from penstock.kafka.record_reader import RecordReader
 from penstock.kafka.request_producer import custom_id_of
@@ -32,9 +33,9 @@ class Sent(NamedTuple):
 
 
 class Response(msgspec.Struct):
-    """What is read of a result's response."""
+    """What is read of a result's response; its status comes in the provider's type."""
 
-    status_code: int = 0
+    status_code: Any = 0
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -42,7 +43,7 @@ class Result(msgspec.Struct):
     """What is read of a result."""
 
     custom_id: str = ""
-    response: Response | None = None
+    response: Response | str | None = None
 
 
 RESULT = msgspec.json.Decoder(Result)
@@ -128,10 +129,11 @@ class Tally:
             self.answers[place] = Answer(None, reason, record.timestamp, 0)
             return
         result = RESULT.decode(record.value)
-        status = result.response.status_code if result.response else 0
+        response = result.response if isinstance(result.response, Response) else None
+        status = (status_of(response.status_code) or 0) if response else 0
         self.answers[place] = Answer(result.custom_id, "", record.timestamp, status)
-        if result.response and status in SUCCESS:
-            self.samples.setdefault(kind_of(result.response.body), (result.custom_id, bytes(result.response.body)))
+        if response and status in SUCCESS:
+            self.samples.setdefault(kind_of(response.body), (result.custom_id, bytes(response.body)))
 
     def place_of(self, result_id: str) -> Place | None:
         """The request that a result's id names; None for an id that is not of this topic."""

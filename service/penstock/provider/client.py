@@ -223,7 +223,7 @@ class ProviderClient:
                 if number == len(sizes) - 1:
                     raise
             else:
-                del sizes[:number]
+                self.page_sizes[operation] = sizes[number:]
                 return page
         raise AssertionError("there is always a size")
 

@@ -28,6 +28,8 @@ def result(**members: Any) -> Any:
             {},
             ("a", "deadline_exceeded: Too late."),
         ),
+        (result(response={"status_code": "200", "body": "text"}), {}, ("a", "200 text")),
+        (result(response="", error="no such model"), {}, ("a", "error: no such model")),
         (
             "no JSON",
             {

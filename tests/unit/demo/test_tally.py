@@ -31,7 +31,7 @@ def record(topic: str, offset: int, value: bytes, timestamp: int, **headers: str
     return SimpleNamespace(topic=topic, partition=0, offset=offset, value=value, timestamp=timestamp, headers=pairs)
 
 
-def result(of: int, custom_id: str, *, status: int = 200, topic_id: uuid.UUID = TOPIC) -> Any:
+def result(of: int, custom_id: str, *, status: int | str = 200, topic_id: uuid.UUID = TOPIC) -> Any:
     value = {"custom_id": custom_id, "response": {"status_code": status, "body": {"model": "m"}}, "error": None}
     place = f"cluster/{topic_id.hex}/0/{of}"
     return record(SETTINGS.result_topic, 0, json.dumps(value).encode(), 3500, penstock_result_id=place)
@@ -50,6 +50,15 @@ def test_each_request_with_its_own_answer_is_right(tally: Tally) -> None:
     assert tally.faults(3, 1) == []
     assert tally.latencies_seconds() == [1.0, 2.5, 2.5]
     assert tally.samples == {"m": ("a", b'{"model": "m"}')}
+
+
+@pytest.mark.parametrize("written", [{"response": {"status_code": "200"}}, {"response": "", "error": "text"}])
+def test_an_answer_counts_in_whatever_types_the_provider_wrote_it(tally: Tally, written: dict[str, Any]) -> None:
+    first = result(0, "a")
+    first.value = json.dumps({"custom_id": "a", "error": None, **written}).encode()
+    tally.take([first, *GOOD[1:]])
+    assert tally.faults(3, 1) == []
+    assert tally.errors == ("error" in written)
 
 
 def test_errors_are_answers(tally: Tally) -> None:
