@@ -51,5 +51,5 @@ def require_readable(setting: str, path: Path | str) -> None:
     Raises:
         FileUnreadable: it cannot be read.
     """
-    with reading(setting, path), Path(path).expanduser().open("rb") as file:
+    with reading(setting, path), Path(path).open("rb") as file:
         file.read(1)

@@ -27,7 +27,7 @@ from penstock.kafka.layout import PARTITIONS, Role, Wanted, create_missing, misf
 from penstock.kafka.right import RightsMissing
 from penstock.kafka.rights import RightProver, missing_on_topics
 from penstock.kafka.topics import Cluster, NoTopicIds, Topic, TopicClient
-from penstock.network import lowered
+from penstock.network import Unreachable, lowered
 from penstock.postgres.census_store import CensusStore, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
@@ -152,6 +152,8 @@ class Preflight:
                 yield
         except NoTopicIds as error:
             self.problem(part, str(error), "upgrade the brokers, or raise their inter-broker protocol version")
+        except Unreachable as error:
+            self.problem(part, error.what, error.fix)
         except TimeoutError:
             self.problem(part, f"no answer in {SECONDS:.0f} s", mend)
         except (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigurationError) as error:
