@@ -86,10 +86,10 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from."""
+    """An error and what it was raised from, or after; httpx hides the system's errors from tracebacks."""
     while error is not None:
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__ or error.__context__
 
 
 def named(error: BaseException) -> Cause | None:

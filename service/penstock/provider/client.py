@@ -143,8 +143,8 @@ class ProviderClient:
                 answer = await call()
             if reads and isinstance(answer, str):
                 raise ValueError("no JSON")  # noqa: TRY301 - as the SDK says of other answers that are none
-        except (openai.OpenAIError, TimeoutError, ValueError) as error:
-            mapped = map_error(operation, error, creates=creates)
+        except (openai.OpenAIError, TimeoutError, ValueError, AttributeError) as error:  # the last: a list of no JSON
+            mapped = map_error(operation, error, self.settings.base_url, creates=creates)
             self.count(operation, mapped)
             if isinstance(mapped, ProviderDenied):
                 self.renew()
@@ -274,7 +274,7 @@ class ProviderClient:
             async with once.files.with_streaming_response.content(file_id) as answer:
                 yield answer
         except (openai.OpenAIError, httpx2.HTTPError) as error:
-            mapped = map_error("files.content", error, creates=False)
+            mapped = map_error("files.content", error, self.settings.base_url, creates=False)
             self.count("files.content", mapped)
             if isinstance(mapped, ProviderDenied):
                 self.renew()
