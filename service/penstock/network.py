@@ -26,6 +26,7 @@ class Failure(Enum):
     TIMEOUT = auto()
     TLS = auto()
     CLOSED = auto()
+    LOGIN = auto()
     OTHER = auto()
 
 
