@@ -30,7 +30,6 @@ RUN --mount=type=secret,id=pipconf,target=/etc/pip.conf,required=false \
 
 FROM ${BASE_IMAGE} AS runtime
 ENV PATH=/opt/penstock/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-EXPOSE 8080
 USER 65532:65532
 
 FROM runtime AS simulator
@@ -39,8 +38,9 @@ LABEL org.opencontainers.image.title="batchsim" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build --chown=65532:65532 /state /var/lib/batchsim
 COPY --from=build-simulator /opt/penstock /opt/penstock
+EXPOSE 8090
 WORKDIR /var/lib/batchsim
-ENTRYPOINT ["batchsim", "--host", "0.0.0.0", "--port", "8080", "--state", "/var/lib/batchsim"]
+ENTRYPOINT ["batchsim", "--host", "0.0.0.0", "--port", "8090", "--state", "/var/lib/batchsim"]
 
 FROM runtime AS service
 ARG VERSION=0.2.0
@@ -53,6 +53,7 @@ LABEL org.opencontainers.image.title="penstock" \
 ENV PENSTOCK_SPOOL_FOLDER=/var/spool/penstock
 COPY --from=build --chown=65532:65532 /state /var/spool/penstock
 COPY --from=build /opt/penstock /opt/penstock
+EXPOSE 8080
 WORKDIR /var/spool/penstock
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "import http.client, os, sys; \
 connection = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PENSTOCK_HTTP_PORT', '8080')), timeout=4); \

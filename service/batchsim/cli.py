@@ -8,7 +8,7 @@ from typer import BadParameter, Option
 
 from batchsim.posting import is_url
 from batchsim.rulebook import read_scenario
-from batchsim.server import serve
+from batchsim.server import AddressUnusable, serve
 from batchsim.settings import DAY_SECONDS, Delays, Limits, Settings
 from batchsim.webhooks import signing_key
 
@@ -17,11 +17,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 EXAMPLES = """
 Simulates the OpenAI Files and Batches API over HTTP.
 
-Point any OpenAI client at it: `OpenAI(base_url="http://127.0.0.1:8080/v1", api_key="any")`.
+Point any OpenAI client at it: `OpenAI(base_url="http://127.0.0.1:8090/v1", api_key="any")`.
 
 Examples:
 
-* `batchsim --port 8080`
+* `batchsim --port 8090`
 * `batchsim --port 0 --port-file port --state state --in-progress-seconds 0`
 * `batchsim --api-key sk-test --enqueued-tokens gpt-4o=90000 --enqueued-tokens gpt-4o-mini=2000000`
 * `batchsim --seed 7 --jitter 0.5 --scenario storm.toml`
@@ -35,7 +35,7 @@ happened, `POST /control/webhooks` sends an event. The manual lists every outcom
 @app.command(help=EXAMPLES)
 def run(
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8090,
     port_file: Annotated[Path | None, Option(help="File to write the port to, once listening.")] = None,
     state: Annotated[Path, Option(help="Folder that holds everything; the same folder goes on where it was.")] = Path(
         "batchsim-state"
@@ -98,8 +98,10 @@ def run(
         serve(settings, host, port, port_file, scenario)
     except BlockingIOError:
         raise fatal(f"another batchsim uses {state}") from None
+    except AddressUnusable as error:
+        raise fatal(str(error)) from error
     except OSError as error:
-        raise fatal(f"cannot serve {host}:{port} from {state}: {error}") from error
+        raise fatal(f"cannot use the state folder {state} (--state): {error.strerror or error}") from error
 
 
 def fatal(message: str) -> typer.Exit:

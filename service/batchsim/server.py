@@ -1,5 +1,6 @@
 """Serving the simulator on a port, until a signal."""
 
+import errno
 import os
 import signal
 import socket
@@ -17,6 +18,10 @@ from batchsim.store import Store
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 2
 BACKLOG = 2048
+
+
+class AddressUnusable(Exception):
+    """The simulator cannot listen on its address; the text says why, and which option to change."""
 
 
 class DroppableProtocol(H11Protocol):
@@ -49,7 +54,8 @@ def serve(settings: Settings, host: str, port: int, port_file: Path | None, scen
 
     Raises:
         BlockingIOError: when another process holds the state folder.
-        OSError: when the port is taken.
+        AddressUnusable: when nobody can listen on the address.
+        OSError: when the state folder cannot be used.
     """
     with ExitStack() as stack:
         folder = StateFolder(settings.state)
@@ -57,7 +63,7 @@ def serve(settings: Settings, host: str, port: int, port_file: Path | None, scen
         stack.callback(folder.close)
         store = Store(folder, settings.seed, announces=settings.webhook_url is not None)
         stack.callback(store.close)
-        listening = stack.enter_context(socket.create_server((host, port), backlog=BACKLOG))
+        listening = stack.enter_context(listen(host, port))
         config = uvicorn.Config(
             build_app(store, settings, scenario),
             http=DroppableProtocol,
@@ -75,3 +81,22 @@ def serve(settings: Settings, host: str, port: int, port_file: Path | None, scen
         signal.signal(signal.SIGTERM, lambda *_: None)
         print(f"batchsim listens on http://{host}:{listening.getsockname()[1]}/v1, seed {store.seed}", flush=True)  # noqa: T201  the program's one line
         PortFileServer(config, port_file).run([listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        AddressUnusable: it names the address and the option to change.
+    """
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+        if error.errno == errno.EADDRINUSE:
+            fix = "Stop the process that uses the port, or choose another one with --port"
+        elif error.errno in {errno.EACCES, errno.EPERM}:
+            fix = "Ports below 1024 need a privilege: choose a higher one with --port"
+        else:
+            fix = "Choose another address with --host"
+        raise AddressUnusable(f"cannot listen on {host}:{port}: {why[:1].lower()}{why[1:]}. {fix}.") from error

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from penstock.core.account import MATCHED, AccountRule
 from penstock.core.lane import Lanes
 from penstock.core.problems import Problems, meant
+from penstock.files import FileUnreadable
 from penstock.settings import ProviderSettings, Settings, WebhookSettings
 from penstock.variables import variable
 
@@ -95,11 +96,13 @@ def missing_key(account: ProviderSettings, *, first: bool) -> str | None:
     try:
         if account.auth == "none" or account.read_api_key():
             return None
-    except OSError as error:
-        return f"{without}: {account.api_key_file}: {error.strerror}"
-    except ValueError:
-        return f"{without}: {account.api_key_file} holds no text"
+    except FileUnreadable as error:
+        unreadable: str | None = error.why
+    else:
+        unreadable = None
     key, file, auth = (variable(("provider", each)) for each in ("api_key", "api_key_file", "auth"))
+    if unreadable is not None:
+        return f"{without}: {file if first else 'api_key_file'}: {account.api_key_file}: {unreadable}"
     if account.api_key_file is not None:
         return f"{without}: {account.api_key_file} ({file if first else 'api_key_file'}) is empty"
     return f"{without}: set {file} or {key}, or {auth}=none if the provider takes no key" if first else None

@@ -111,7 +111,7 @@ class Service:
         for account in self.accounts.values():
             if account.webhook is not None:
                 account.webhook.read_secret()  # what is missing is told now
-        server = HttpServer(settings.host, settings.port, app, WEBHOOK_CONNECTIONS_MAX)
+        server = HttpServer(settings.host, settings.port, app, WEBHOOK_CONNECTIONS_MAX, section="webhook")
         log.info("webhooks.received", port=await server.start())
         stack.push_async_callback(server.stop)
 

@@ -17,6 +17,7 @@ from penstock.core.errors import ConfigurationError
 from penstock.core.lane import Lanes
 from penstock.core.lanes_file import collect_lanes
 from penstock.core.problems import Problems
+from penstock.files import FileUnreadable, reading
 from penstock.variables import PREFIX, read_values, unknown_variables, variable
 
 HINTED = {"interval_seconds": 60.0, "interval_max_seconds": 600.0}
@@ -29,10 +30,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-def read_secret(value: SecretStr | None, file: Path | None) -> str | None:
-    """A secret from its file, read now, else from the environment."""
+def read_secret(value: SecretStr | None, file: Path | None, setting: str) -> str | None:
+    """A secret from its file, read now, else from the environment.
+
+    Args:
+        value: from the environment.
+        file: that holds it.
+        setting: that names the file.
+
+    Raises:
+        FileUnreadable: the file cannot be read.
+    """
     if file is not None:
-        return file.read_text().strip()
+        with reading(setting, file):
+            return file.read_text().strip()
     return value.get_secret_value() if value is not None else None
 
 
@@ -89,7 +100,7 @@ class KafkaSettings(Section):
 
     def read_password(self) -> str | None:
         """The SASL password as it is now."""
-        return read_secret(self.sasl_password, self.sasl_password_file)
+        return read_secret(self.sasl_password, self.sasl_password_file, variable(("kafka", "sasl_password_file")))
 
 
 class PostgresSettings(Section):
@@ -110,13 +121,26 @@ class PostgresSettings(Section):
         description="Size of the database that its disk has room for. Nothing stops there: an alert compares.",
     )
 
+    @property
+    def dsn_variable(self) -> str:
+        """The variable that the DSN comes from."""
+        return variable(("postgres", "dsn_file" if self.dsn_file is not None else "dsn"))
+
+    def read_password(self) -> str | None:
+        """The password as it is now; None where the DSN has it.
+
+        Raises:
+            FileUnreadable: its file cannot be read.
+        """
+        return read_secret(None, self.password_file, variable(("postgres", "password_file")))
+
     def read_dsn(self) -> str:
         """The DSN as it is now.
 
         Raises:
             ConfigurationError: none is set.
         """
-        dsn = read_secret(self.dsn, self.dsn_file)
+        dsn = read_secret(self.dsn, self.dsn_file, variable(("postgres", "dsn_file")))
         if not dsn:
             raise ConfigurationError(f"{PREFIX}POSTGRES_DSN is not set; it takes postgresql://user@host:5432/database")
         return dsn
@@ -151,7 +175,7 @@ class ProviderSettings(Section):
 
     def read_api_key(self) -> str | None:
         """The key as it is now."""
-        return read_secret(self.api_key, self.api_key_file)
+        return read_secret(self.api_key, self.api_key_file, f"api_key_file of account {self.account!r}")
 
 
 class WebhookSettings(Section):
@@ -182,7 +206,9 @@ class WebhookSettings(Section):
             ConfigurationError: there is none: anybody could sign with an empty one.
             OSError: the file cannot be read.
         """
-        secret = read_secret(self.secret, self.secret_file) or ""
+        of_account = "webhook_secret_file of the lanes file"  # where the port is not this account's to set
+        setting = variable(("webhook", "secret_file")) if self.port is not None else of_account
+        secret = read_secret(self.secret, self.secret_file, setting) or ""
         if not secret.removeprefix("whsec_"):
             raise ConfigurationError(
                 f"{self.secret_file or f'{PREFIX}WEBHOOK_SECRET'} is empty; it takes the webhook's whsec_... secret"
@@ -378,10 +404,16 @@ class Settings(Section):
         """The lanes document without what is wrong with it, which becomes problems."""
         if self.lanes_file is None:
             return Lanes()
+        setting = variable(("lanes_file",))
         try:
-            document = tomllib.loads(self.lanes_file.read_text())
-        except (OSError, ValueError) as error:  # also a file that is no UTF-8
-            problems.add(f"{PREFIX}LANES_FILE: {error}")
+            with reading(setting, self.lanes_file):
+                text = self.lanes_file.read_text()
+            document = tomllib.loads(text)
+        except FileUnreadable as error:
+            problems.add(str(error))
+            return Lanes()
+        except ValueError as error:
+            problems.add(f"{setting}: {self.lanes_file}: {error}")
             return Lanes()
         return collect_lanes(document, problems)
 

@@ -13,9 +13,11 @@ from typing import IO, ParamSpec, TypeVar
 
 import structlog
 
+from penstock.files import reading
 from penstock.settings import SpoolSettings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
+from penstock.variables import variable
 
 log = structlog.get_logger()
 
@@ -80,10 +82,13 @@ class Spool:
         """Make the folder, lock it for this process' life, and remove what killed processes left.
 
         Raises:
-            OSError: it cannot be written, or another process has it.
+            FileUnreadable: it cannot be written.
+            OSError: another process has it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / LOCK).open("wb") as starting:
+        with reading(variable(("spool", "folder")), self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            starting = (self.root / LOCK).open("wb")
+        with starting:
             fcntl.flock(starting, fcntl.LOCK_EX)  # a folder is locked as soon as another process may look at it
             self.folder.mkdir(exist_ok=True, mode=0o700)
             lock = (self.folder / LOCK).open("wb")

@@ -164,5 +164,5 @@ def test_the_demonstrations_parts_fit_together(tools: Path) -> None:
         if each["kind"] == "Deployment" and each["metadata"]["name"] == "demo-penstock"
     )
     variables = {each["name"]: each.get("value") for each in container["env"]}
-    assert variables["PENSTOCK_PROVIDER_BASE_URL"] == "http://demo-penstock-simulator:8080/v1"
+    assert variables["PENSTOCK_PROVIDER_BASE_URL"] == "http://demo-penstock-simulator:8090/v1"
     assert json.dumps(rendered).count(STRIMZI) == len([each for each in rendered if each["kind"] == "KafkaTopic"]) == 4

@@ -29,7 +29,15 @@ NARROW = Rules(
 )
 DEPTH = 200
 SYNTAX = frozenset(
-    {"invalid_utf8", "invalid_json", "invalid_number", "not_an_object", "duplicate_key", "nested_too_deep"}
+    {
+        "invalid_utf8",
+        "invalid_json",
+        "schema_registry_frame",
+        "invalid_number",
+        "not_an_object",
+        "duplicate_key",
+        "nested_too_deep",
+    }
 )
 ACCEPTED = "accepted"
 LATER = frozenset(
@@ -100,6 +108,8 @@ def outcome(message: Fuzzed) -> str:
     elif value:
         assert (members is None) == (code in SYNTAX), f"{code}, and JSON says otherwise"
         assert code not in LATER, f"{code}, and it is no request"
+        framed = value.startswith(b"\0") and value[5:] != b""
+        assert framed == (code == "schema_registry_frame"), f"{code}, and a schema registry's frame says otherwise"
     else:
         assert code == "empty_value", f"{code}, and there is no value"
     return code

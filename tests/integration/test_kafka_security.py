@@ -18,6 +18,7 @@ from penstock.kafka.connection import client_options
 from penstock.settings import KafkaSettings
 from tests.support.bridge import Bridge, open_bridge
 from tests.support.certificates import certificates
+from tests.support.command import penstock
 from tests.support.conversation import Conversation
 from tests.support.crash import until
 from tests.support.request import chat
@@ -27,6 +28,7 @@ PASSWORD = "pass-canary-51c0"
 USER = "penstock"
 MODULE = "org.apache.kafka.common.security"
 LISTENERS = {"LOGIN": "SASL_PLAINTEXT", "TOKEN": "SASL_PLAINTEXT", "SEALED": "SASL_SSL", "MUTUAL": "SSL"}
+LISTENERS["ASTRAY"] = "PLAINTEXT"
 PLAIN_USERS = "listener.name.login.plain.sasl.jaas.config"
 TOKEN_SECONDS = 3.0
 """The brokers end a connection that is older than its token, as clouds' brokers do."""
@@ -46,7 +48,7 @@ def settings_of(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
     token = f'{MODULE}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
     return {
         "listeners": f"{advertised},CONTROLLER://127.0.0.1:{kafka.controller_port}",
-        "advertised.listeners": advertised,
+        "advertised.listeners": advertised.replace(f"ASTRAY://127.0.0.1:{PORTS['ASTRAY']}", "ASTRAY://127.0.0.1:1"),
         "listener.security.protocol.map": ",".join(f"{name}:{each}" for name, each in protocols.items()),
         "listener.name.login.sasl.enabled.mechanisms": "PLAIN",
         PLAIN_USERS: plain_users(PASSWORD),
@@ -197,17 +199,69 @@ async def test_a_password_that_changes_is_taken_up_by_clients_that_live_on(bridg
 
 
 async def test_a_wrong_password_is_told_at_start_without_telling_it(bridge: Bridge) -> None:
-    service = bridge.service(
-        kafka_bootstrap_servers=f"127.0.0.1:{PORTS['LOGIN']}",
-        kafka_sasl_mechanism="PLAIN",
-        kafka_sasl_password="wrong-canary",
-        kafka_sasl_username=USER,
-        kafka_security_protocol="SASL_PLAINTEXT",
+    settings = {"sasl_mechanism": "PLAIN", "sasl_username": USER, "sasl_password": "wrong-canary"}
+    for command in ("run", "check"):
+        text = await told(bridge, command, PORTS["LOGIN"], security_protocol="SASL_PLAINTEXT", **settings)
+        assert text == (
+            f"cannot reach Kafka at 127.0.0.1:{PORTS['LOGIN']}: login refused: Authentication failed: Invalid username"
+            " or password. Check PENSTOCK_KAFKA_SASL_MECHANISM, PENSTOCK_KAFKA_SASL_USERNAME and the password or token."
+        )
+
+
+async def told(bridge: Bridge, command: str, port: int | str, **settings: Any) -> str:
+    """What a command says of brokers that it cannot use."""
+    given = {f"kafka_{name}": value for name, value in settings.items()}
+    servers = port if isinstance(port, str) else f"127.0.0.1:{port}"
+    environment = bridge.environment(kafka_bootstrap_servers=servers, http_port=0, **given)
+    if command == "check":
+        finished = await penstock(environment, "check", "--only", "kafka", "--output", "json")
+        [problem] = [each for each in finished.json["findings"] if each["level"] == "problem"]
+        text = f"{problem['text']}. {problem['mend']}."
+    else:
+        finished = await penstock(environment, command)
+        text = finished.err.removeprefix("penstock: ").removesuffix("\n")
+    assert "wrong-canary" not in finished.out + finished.err
+    return text
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+async def test_brokers_that_are_not_there_are_named_with_the_reason(bridge: Bridge, command: str) -> None:
+    assert await told(bridge, command, "127.0.0.1:1,no-such-host.invalid:9092") == (
+        "cannot reach Kafka at 127.0.0.1:1 (connection refused), no-such-host.invalid:9092 (host name not found). Check"
+        " PENSTOCK_KAFKA_BOOTSTRAP_SERVERS, and that the brokers run."
     )
-    await service.start()
-    assert await service.exited() != 0
-    assert service.text().startswith("penstock: Kafka: ")
-    assert "wrong-canary" not in service.text()
+
+
+@pytest.mark.parametrize(
+    ("listener", "protocol", "fault"),
+    [
+        ("SEALED", "PLAINTEXT", "closed"),
+        ("LOGIN", "PLAINTEXT", "closed"),
+        ("MUTUAL", "SSL", "untrusted"),
+        ("LOGIN", "SSL", "closed"),
+    ],
+)
+async def test_a_wrong_protocol_is_told(bridge: Bridge, listener: str, protocol: str, fault: str) -> None:
+    port = PORTS[listener]
+    wanted = {
+        "closed": (
+            "connection closed midway. Check PENSTOCK_KAFKA_SECURITY_PROTOCOL: a listener of another protocol, or one"
+            " that asks for a client certificate, closes the connection."
+        ),
+        "untrusted": (
+            "certificate not trusted: unable to get local issuer certificate. Check PENSTOCK_KAFKA_SECURITY_PROTOCOL"
+            " and PENSTOCK_KAFKA_CA_FILE."
+        ),
+    }
+    text = await told(bridge, "check", port, security_protocol=protocol)
+    assert text == f"cannot reach Kafka at 127.0.0.1:{port}: {wanted[fault]}"
+
+
+async def test_an_address_that_brokers_give_and_that_leads_nowhere_is_told(bridge: Bridge) -> None:
+    assert await told(bridge, "run", PORTS["ASTRAY"]) == (
+        f"cannot reach Kafka at 127.0.0.1:1: connection refused. The brokers at 127.0.0.1:{PORTS['ASTRAY']} give this"
+        " address. Check advertised.listeners of the brokers, and the network."
+    )
 
 
 async def test_a_token_is_read_from_its_file_at_each_connect(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from penstock.postgres.database import SESSION_LOST, ReadOnlyServer, loses_session
+from penstock.postgres.database import SESSION_LOST, loses_session
+from penstock.postgres.reach import ReadOnlyServer
 from tests.support.rows import opened
 
 

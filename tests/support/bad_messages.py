@@ -71,6 +71,11 @@ VALUES = {
     "a key twice, once escaped": Bad(line(b'{"model":"m","x":1,"\\u0078":1}'), "duplicate_key"),
     "no JSON": Bad(b"hello", "invalid_json"),
     "half an object": Bad(line(b'{"model":"m"}')[:-1], "invalid_json"),
+    "JSON after a schema registry's frame": Bad(
+        b"\x00\x00\x01\x86\xa1" + line(b'{"model":"m"}'), "schema_registry_frame"
+    ),
+    "Avro after a schema registry's frame": Bad(b"\x00\x00\x00\x00\x07\x02a\xff\xfe", "schema_registry_frame"),
+    "a zero byte and no frame": Bad(b"\x00{}", "invalid_json"),
     "a list": Bad(b"[]", "not_an_object"),
     "a number": Bad(b"1", "not_an_object"),
     "two objects": Bad(line(b'{"model":"m"}') + b"{}", "invalid_json"),

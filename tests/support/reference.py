@@ -21,7 +21,8 @@ from penstock.core.reasons import REASONS
 from penstock.core.request import CUSTOM_ID_BYTES_MAX, DEPTH_MAX, MODEL_LENGTH_MAX
 from penstock.core.result import HEADERS_BYTES_MAX, KEY_BYTES_MAX
 from penstock.core.wishes import HEADERS_MAX
-from penstock.settings import IntakeSettings, ProviderSettings, Settings
+from penstock.postgres.dsn import PARAMETERS
+from penstock.settings import IntakeSettings, PostgresSettings, ProviderSettings, Settings
 from penstock.telemetry import metrics
 from penstock.telemetry.bulk_histogram import BulkHistogram
 from penstock.variables import variable
@@ -172,7 +173,27 @@ def settings_page() -> str:
             section = type(field.default)
             lines += ["", f"## {name.capitalize()}", "", inspect.cleandoc(section.__doc__ or ""), ""]
             lines += table(heads, setting_rows(section, (name,)))
+            if section is PostgresSettings:
+                lines += ["", *dsn_lines()]
     return "\n".join(lines) + "\n"
+
+
+def dsn_lines() -> list[str]:
+    """What becomes of the DSN's parameters."""
+    rows = []
+    for name, rule in PARAMETERS.items():
+        safe = "every value" if rule.safe is None else ", ".join(f"`{each}`" for each in sorted(rule.safe) if each)
+        rows.append((f"`{name}`", safe or "none", rule.why + "."))
+    return [
+        "The DSN takes libpq's parameters. `connect_timeout` is the time for one host, 15 s without it.",
+        "`load_balance_hosts=random` tries the hosts in random order. `target_session_attrs` is `read-write` if it is",
+        "not given. `sslrootcert=system` trusts the authorities of the system and implies `sslmode=verify-full`.",
+        "`sslmode`, `sslcert`, `sslkey` and the others of TLS, `passfile`, `options` and `service` mean what they",
+        "mean to libpq. A parameter that libpq does not have goes to the server as a setting. Penstock ignores the",
+        "following parameters. Where leaving one out would change something, every other value is refused.",
+        "",
+        *table(("parameter", "values that are ignored", "why"), rows),
+    ]
 
 
 def metrics_page() -> str:

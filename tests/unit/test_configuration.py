@@ -84,7 +84,9 @@ def test_who_calls_the_provider_needs_a_key_of_each_account_unless_there_is_none
     unkeyed = with_lanes(tmp_path, f'{account}auth = "none"', {"PENSTOCK_PROVIDER_AUTH": "none"})
     assert told(unkeyed) == []
     missing = load_settings({"PENSTOCK_PROVIDER_API_KEY_FILE": str(tmp_path / "missing")})
-    assert told(missing) == [f"account 'default' has no API key: {tmp_path / 'missing'}: No such file or directory"]
+    [unreadable] = told(missing)
+    file = f"PENSTOCK_PROVIDER_API_KEY_FILE: {tmp_path / 'missing'}"
+    assert unreadable == f"account 'default' has no API key: {file}: no such file or directory"
 
 
 async def test_a_replica_without_a_key_does_not_start() -> None:

@@ -1,10 +1,20 @@
+import asyncio
 import tempfile
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from penstock.accounts import missing_key
 from penstock.core.errors import ConfigurationError
-from penstock.settings import load_settings, temporary_folder
+from penstock.files import FileUnreadable
+from penstock.kafka.connection import FileTokenProvider, tls_context
+from penstock.settings import ProviderSettings, Settings, SpoolSettings, load_settings, temporary_folder
+from penstock.spool import Spool
+from penstock.variables import setting_paths, variable
+
+SECRET = {"PENSTOCK_WEBHOOK_SECRET": "whsec_c2VjcmV0"}
 
 
 def test_with_webhooks_polling_is_slow_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,3 +87,68 @@ def test_a_part_of_a_section_may_come_from_the_environment_and_the_rest_from_the
     settings = load_settings(environment, kafka={"group": "theirs"}, deployment="other")
     assert (settings.kafka.request_topics, settings.kafka.group) == (("a", "b"), "theirs")
     assert (settings.deployment, settings.http.port) == ("other", 1)
+
+
+READERS: dict[str, Callable[[Settings], object]] = {
+    "PENSTOCK_POSTGRES_DSN_FILE": lambda settings: settings.postgres.read_dsn(),
+    "PENSTOCK_POSTGRES_PASSWORD_FILE": lambda settings: settings.postgres.read_password(),
+    "PENSTOCK_KAFKA_SASL_PASSWORD_FILE": lambda settings: settings.kafka.read_password(),
+    "PENSTOCK_KAFKA_SASL_TOKEN_FILE": lambda settings: asyncio.run(token_of(settings)),
+    "PENSTOCK_KAFKA_CA_FILE": lambda settings: tls_context(settings.kafka),
+    "PENSTOCK_KAFKA_CERTIFICATE_FILE": lambda settings: tls_context(settings.kafka),
+    "PENSTOCK_KAFKA_KEY_FILE": lambda settings: tls_context(settings.kafka),
+    "PENSTOCK_WEBHOOK_SECRET_FILE": lambda settings: settings.webhook.read_secret(),
+    "PENSTOCK_LANES_FILE": lambda settings: settings.read_lanes(),
+}
+OTHER_FILES = {"PENSTOCK_PROVIDER_API_KEY_FILE", "PENSTOCK_SPOOL_FOLDER"}
+"""Files whose setting is named elsewhere: with the account, and by the spool."""
+
+
+async def token_of(settings: Settings) -> str:
+    assert settings.kafka.sasl_token_file is not None
+    return await FileTokenProvider(settings.kafka.sasl_token_file).token()
+
+
+def test_every_setting_that_names_a_file_is_named_when_the_file_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    files = {
+        name
+        for path in setting_paths(Settings)
+        if (name := variable(path)).endswith(("_FILE", "_FOLDER")) and name not in OTHER_FILES
+    }
+    assert files == READERS.keys()
+    for name, read in READERS.items():
+        for file, why in (("missing", "no such file or directory"), ("folder", "is a directory")):
+            settings = load_settings({name: str(tmp_path / file), "PENSTOCK_WEBHOOK_PORT": "0"} | SECRET)
+            with pytest.raises((ConfigurationError, FileUnreadable)) as refused:
+                read(settings)
+            assert str(refused.value) == f"{name}: {tmp_path / file}: {why}"
+    for name in READERS.keys() - {"PENSTOCK_KAFKA_KEY_FILE"}:
+        settings = load_settings({name: str(tmp_path / "binary"), "PENSTOCK_WEBHOOK_PORT": "0"} | SECRET)
+        with pytest.raises((ConfigurationError, FileUnreadable)) as refused:
+            READERS[name](settings)
+        assert str(refused.value).startswith(f"{name}: {tmp_path / 'binary'}: it holds no ")
+
+
+def test_a_lanes_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lanes.toml").write_text("[defaults\n")
+    with pytest.raises(ConfigurationError, match=r"^PENSTOCK_LANES_FILE: .*/lanes\.toml: .*line 1"):
+        load_settings({"PENSTOCK_LANES_FILE": str(tmp_path / "lanes.toml")}).read_lanes()
+
+
+def test_a_spool_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    spool = Spool(SpoolSettings(folder=tmp_path / "file" / "spool"), uuid.uuid4())
+    with pytest.raises(FileUnreadable) as refused:
+        spool.open()
+    assert str(refused.value) == f"PENSTOCK_SPOOL_FOLDER: {tmp_path / 'file' / 'spool'}: not a directory"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_api_key_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path, *, first: bool) -> None:
+    account = ProviderSettings(account="eu", api_key_file=tmp_path / "key")
+    setting = "PENSTOCK_PROVIDER_API_KEY_FILE" if first else "api_key_file"
+    assert missing_key(account, first=first) == (
+        f"account 'eu' has no API key: {setting}: {tmp_path / 'key'}: no such file or directory"
+    )

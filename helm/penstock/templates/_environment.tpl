@@ -128,7 +128,7 @@
 
 {{- define "penstock.provider.url" -}}
 {{- if .Values.simulator.enabled -}}
-http://{{ include "penstock.fullname" . }}-simulator:8080/v1
+http://{{ include "penstock.fullname" . }}-simulator:8090/v1
 {{- else -}}
 {{ .Values.provider.baseUrl }}
 {{- end -}}

@@ -48,7 +48,7 @@
 {{- end }}
 {{- if has "provider" .to }}
 {{- if $root.Values.simulator.enabled }}
-{{ include "penstock.rule" (dict "ports" (list 8080) "to" (list (dict "podSelector" (dict "matchLabels" (include "penstock.selector" (dict "root" $root "component" "simulator") | fromYaml))))) }}
+{{ include "penstock.rule" (dict "ports" (list 8090) "to" (list (dict "podSelector" (dict "matchLabels" (include "penstock.selector" (dict "root" $root "component" "simulator") | fromYaml))))) }}
 {{- else }}
 {{ include "penstock.rule" (dict "ports" (include "penstock.provider.ports" $root | fromJsonArray) "to" $policy.provider) }}
 {{- end }}

@@ -70,5 +70,5 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         return f"Postgres: {error}"
     if isinstance(error, KafkaError):
-        return f"Kafka: {error} (a broker that is there refuses so a wrong protocol, user or password)"
+        return f"Kafka: {error}"
     return f"{type(error).__name__}: {error}"

@@ -27,6 +27,7 @@ from penstock.kafka.layout import PARTITIONS, Role, Wanted, create_missing, misf
 from penstock.kafka.right import RightsMissing
 from penstock.kafka.rights import RightProver, missing_on_topics
 from penstock.kafka.topics import Cluster, NoTopicIds, Topic, TopicClient
+from penstock.network import Unreachable, lowered
 from penstock.postgres.census_store import CensusStore, without_account
 from penstock.postgres.database import opened
 from penstock.postgres.migrate import migrations, schema_version
@@ -151,6 +152,8 @@ class Preflight:
                 yield
         except NoTopicIds as error:
             self.problem(part, str(error), "upgrade the brokers, or raise their inter-broker protocol version")
+        except Unreachable as error:
+            self.problem(part, error.what, error.fix)
         except TimeoutError:
             self.problem(part, f"no answer in {SECONDS:.0f} s", mend)
         except (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigurationError) as error:
@@ -280,7 +283,8 @@ class Preflight:
             probe.write_bytes(b"penstock")
             probe.unlink()
         except OSError as error:
-            self.problem("spool", sentence(error), f"set {PREFIX}SPOOL_FOLDER to a folder that can be written")
+            text = f"{settings.folder} cannot be written: {lowered(error.strerror)}"
+            self.problem("spool", text, f"set {PREFIX}SPOOL_FOLDER to a folder that can be written")
             return
         kind = file_system(settings.folder)
         if kind in MEMORY_FILE_SYSTEMS:

@@ -9,6 +9,8 @@ REASONS = {
     "empty_value": "The message has no value; send a Batch API line as JSON.",
     "invalid_utf8": "The value is not valid UTF-8; encode it so, and without surrogates.",
     "invalid_json": "The value is not valid JSON; send one object and nothing before or after it.",
+    "schema_registry_frame": "The value begins with a zero byte and a schema id, the frame of a schema registry's"
+    " serializer; send the JSON alone, with a serializer that adds no frame.",
     "invalid_number": "The value holds NaN or Infinity, which are no JSON; send null or leave the member out.",
     "not_an_object": "The value is JSON but no object; send a Batch API line.",
     "duplicate_key": "An object in the value has a key twice; send each key once.",

@@ -21,6 +21,8 @@ from penstock.core.reasons import rejected
 
 CUSTOM_ID_BYTES_MAX = 512
 MODEL_LENGTH_MAX = 512
+FRAME_BYTES = 5
+"""What a schema registry's serializer puts before a payload: a zero byte, and the schema's id in four bytes."""
 DEPTH_MAX = 200
 """Objects and lists around a value, at most; jiter's own limit, so that the fast way knows it for nothing."""
 TEXTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
@@ -123,6 +125,8 @@ def read_slowly(value: bytes) -> tuple[Envelope, Mapping[str, Any]]:
     Raises:
         RejectedMessage: with the exact reason.
     """
+    if is_framed(value):
+        raise rejected("schema_registry_frame")
     try:
         text = value.decode()
         if depth_of(text) > DEPTH_MAX:
@@ -142,6 +146,11 @@ def read_slowly(value: bytes) -> tuple[Envelope, Mapping[str, Any]]:
     if "body" not in spans:
         raise rejected("missing_body")
     return Envelope(custom_id, url, msgspec.Raw(text[slice(*spans["body"])].encode()), method), members
+
+
+def is_framed(value: bytes) -> bool:
+    """Whether a payload follows a schema registry's frame, whatever it is; no JSON begins with a zero byte."""
+    return value[0] == 0 and len(value) > FRAME_BYTES
 
 
 def depth_of(text: str) -> int:

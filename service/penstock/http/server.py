@@ -1,6 +1,8 @@
 """`/metrics`, `/livez` and `/readyz` on one port, and the server of every port."""
 
 import asyncio
+import errno
+import socket
 from collections.abc import Callable, Mapping
 
 import uvicorn
@@ -10,6 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from penstock.network import AddressUnusable, address, cause_of
+from penstock.variables import variable
+
+BACKLOG = 2048
 Health = Callable[[], Mapping[str, str]]
 """Problems by what has them; empty when all is well."""
 
@@ -52,9 +58,13 @@ class HttpServer:
         port: to listen on; 0 takes a free one.
         app: what is served.
         connections_max: more at a time are answered 503.
+        section: of the settings that `host` and `port` come from.
     """
 
-    def __init__(self, host: str, port: int, app: Starlette, connections_max: int | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, app: Starlette, connections_max: int | None = None, *, section: str = "http"
+    ) -> None:
+        self.section = section
         self.config = uvicorn.Config(
             app,
             host=host,
@@ -71,13 +81,13 @@ class HttpServer:
         """Listen; returns the bound port.
 
         Raises:
-            OSError: the address cannot be bound.
+            AddressUnusable: nobody can listen there.
         """
-        socket = self.config.bind_socket()
-        port: int = socket.getsockname()[1]
+        listening = listen(self.config.host, self.config.port, self.section)
+        port: int = listening.getsockname()[1]
         self.config.load()
         self.server.lifespan = self.config.lifespan_class(self.config)
-        await self.server.startup(sockets=[socket])
+        await self.server.startup(sockets=[listening])
         self.task = asyncio.create_task(self.server.main_loop())
         return port
 
@@ -87,3 +97,35 @@ class HttpServer:
         if self.task is not None:
             await self.task
             await self.server.shutdown()
+
+
+def listen(host: str, port: int, section: str) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: a name or an address of this machine.
+        port: 0 takes a free one.
+        section: of the settings that both come from.
+
+    Raises:
+        AddressUnusable: it names the address and the setting to change.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        fix = listen_fix(error, *(variable((section, name)) for name in ("host", "port")))
+        raise AddressUnusable(f"cannot listen on {address(host, port)}: {cause_of(error).text}", fix) from error
+    return listening
+
+
+def listen_fix(error: OSError, host: str, port: str) -> str:
+    """What an operator changes when an address cannot be listened on; the names are those of its settings."""
+    if error.errno == errno.EADDRINUSE:
+        return f"Stop the process that uses the port, or set {port} to another one"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"Ports below 1024 need a privilege: set {port} to a higher one"
+    return f"Set {host} to an address of this machine"

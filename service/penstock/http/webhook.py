@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.core.batch import Hint
-from penstock.core.errors import WebhookRefused
+from penstock.core.errors import PenstockError, WebhookRefused
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -75,7 +75,8 @@ async def take(request: Request, read: Read, note: Note) -> tuple[int, str]:
     except WebhookRefused as refused:
         return 400, refused.outcome
     except Exception as error:  # noqa: BLE001 - a secret that cannot be read, a database that is away: it comes again
-        log.warning("webhook.lost", error=type(error).__name__)
+        what = str(error) if isinstance(error, PenstockError) else type(error).__name__
+        log.warning("webhook.lost", error=what)
         return 503, "lost"
 
 

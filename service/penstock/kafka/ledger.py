@@ -11,6 +11,7 @@ from penstock.core.errors import UnknownFormat
 from penstock.core.ledger import LedgerRecord, decode_ledger
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
+from penstock.kafka.reach import start_client
 from penstock.kafka.record_reader import RecordReader
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
@@ -34,12 +35,12 @@ async def read_ledger(
     place = TopicPartition(topic, partition)
     options = client_options(settings, client_id)
     async with asyncio.timeout(timeout_seconds):
-        end = await end_of(options, place)
+        end = await end_of(settings, client_id, place)
         consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", auto_offset_reset="none")
         consumer.assign([place])
         last: dict[bytes, bytes | None] = {}  # decoded at the end: what was overwritten need not be understood
         try:
-            await consumer.start()
+            await start_client(consumer, settings)
             await consumer.seek_to_beginning(place)
             while await consumer.position(place) < end:
                 for record in (await consumer.getmany(timeout_ms=200, max_records=5000)).get(place, []):
@@ -69,12 +70,13 @@ async def read_every_slot(settings: KafkaSettings, topic: str, client_id: str) -
     return found
 
 
-async def end_of(options: dict[str, object], place: TopicPartition) -> int:
+async def end_of(settings: KafkaSettings, client_id: str, place: TopicPartition) -> int:
     """The end of a partition, open transactions included."""
+    options = client_options(settings, client_id)
     consumer = AIOKafkaConsumer(**options, isolation_level="read_uncommitted", auto_offset_reset="none")
     consumer.assign([place])
     try:
-        await consumer.start()
+        await start_client(consumer, settings)
         ends: dict[TopicPartition, int] = await consumer.end_offsets([place])
     finally:
         await stop_within(consumer)

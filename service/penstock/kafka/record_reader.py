@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from penstock.core.errors import PenstockError
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
+from penstock.kafka.reach import start_client
 from penstock.settings import KafkaSettings
 
 FETCH_BYTES = 4 * 1024 * 1024
@@ -39,6 +40,7 @@ class RecordReader:
             enable_auto_commit=False,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
+        self.settings = settings
         self.topics = tuple(topics)
         self.from_beginning = from_beginning
         self.partitions: list[TopicPartition] = []
@@ -51,7 +53,7 @@ class RecordReader:
             KafkaError, OSError: the brokers cannot be reached.
         """
         try:
-            await self.consumer.start()
+            await start_client(self.consumer, self.settings)
             await self.begin()
         except BaseException:
             await stop_within(self.consumer)

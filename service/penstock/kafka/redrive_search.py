@@ -9,6 +9,7 @@ from penstock.core.errors import PenstockError
 from penstock.core.redrive import RUN_HEADER
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
+from penstock.kafka.reach import start_client
 from penstock.settings import KafkaSettings
 
 POLL_MS = 500
@@ -23,7 +24,7 @@ async def ends_of(settings: KafkaSettings, topics: Sequence[str]) -> dict[str, l
     """
     consumer = AIOKafkaConsumer(**client_options(settings, "penstock-redrive"), isolation_level="read_uncommitted")
     try:
-        await consumer.start()
+        await start_client(consumer, settings)
         found = {}
         for topic in topics:
             await consumer._client._wait_on_metadata(topic)  # noqa: SLF001 - the public way answers from a cache
@@ -59,7 +60,7 @@ async def is_committed(settings: KafkaSettings, ends: Mapping[str, Sequence[int]
     consumer.assign(list(left))
     wanted = (RUN_HEADER, run.encode())
     try:
-        await consumer.start()
+        await start_client(consumer, settings)
         for place in left:
             consumer.seek(place, ends[place.topic][place.partition])
         async with asyncio.timeout(SECONDS):

@@ -10,6 +10,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options, read_password_anew
 from penstock.kafka.leader_epochs import EpochEnd, EpochQuestion, read_epoch_ends
+from penstock.kafka.reach import start_client
 from penstock.kafka.topics import Cluster, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry import metrics
@@ -81,6 +82,7 @@ class RequestConsumer:
         )
         read_password_anew(self.consumer._client, settings)  # noqa: SLF001 - no public way
         self.watch = AssignmentWatch(self.consumer)
+        self.settings = settings
         self.topics = settings.request_topics
 
     @failpoint("intake.join")
@@ -91,7 +93,7 @@ class RequestConsumer:
             KafkaError, OSError: the brokers cannot be reached.
         """
         self.consumer.subscribe(list(self.topics), listener=self.watch)
-        await self.consumer.start()
+        await start_client(self.consumer, self.settings)
 
     @failpoint("intake.leave")
     async def stop(self) -> None:

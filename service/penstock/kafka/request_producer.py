@@ -13,6 +13,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from penstock.core.errors import PenstockError
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options
+from penstock.kafka.reach import start_client
 from penstock.kafka.result_producer import partition_of
 from penstock.settings import KafkaSettings
 
@@ -60,6 +61,7 @@ class RequestProducer:
             max_batch_size=BATCH_BYTES,
             linger_ms=LINGER_MS,
         )
+        self.settings = settings
         self.topic = topic
         self.keyed = keyed
         self.headers = list(headers)
@@ -76,7 +78,7 @@ class RequestProducer:
             KafkaError, OSError: the brokers cannot be reached.
         """
         try:
-            await self.producer.start()
+            await start_client(self.producer, self.settings)
             await self.find_topic()
         except BaseException:
             await stop_within(self.producer)

@@ -10,6 +10,7 @@ from murmurhash2 import murmurhash2
 
 from penstock.kafka.closing import stop_within
 from penstock.kafka.connection import client_options, read_password_anew
+from penstock.kafka.reach import start_client
 from penstock.kafka.topics import Topic, describe_topics
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
@@ -45,6 +46,7 @@ class ResultProducer:
     def __init__(
         self, settings: KafkaSettings, transactional_id: str, timeout_seconds: float, bytes_max: int = BATCH_BYTES
     ) -> None:
+        self.settings = settings
         self.timeout_seconds = timeout_seconds
         self.producer = AIOKafkaProducer(
             **client_options(settings, transactional_id),
@@ -63,7 +65,7 @@ class ResultProducer:
     async def start(self) -> None:
         """Fence every older producer of the slot."""
         async with asyncio.timeout(self.timeout_seconds):
-            await self.producer.start()
+            await start_client(self.producer, self.settings)
 
     @failpoint("publisher.stop")
     async def stop(self) -> None:

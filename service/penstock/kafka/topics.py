@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, for_code
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -24,6 +24,7 @@ from aiokafka.protocol.types import (
 
 from penstock.core.errors import ConfigurationError
 from penstock.kafka.connection import client_options
+from penstock.kafka.reach import broker_away, start_client
 from penstock.kafka.right import Operation, Resource, Right, RightsMissing
 from penstock.settings import KafkaSettings
 from penstock.telemetry.failpoint import failpoint
@@ -182,13 +183,14 @@ class TopicClient:
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
+        self.settings = settings
         self.admin = AIOKafkaAdminClient(**client_options(settings, client_id))
 
     @failpoint("start.brokers")
     async def __aenter__(self) -> Self:
         """Connect."""
         try:
-            await self.admin.start()
+            await start_client(self.admin, self.settings)
         except BaseException:
             await self.admin.close()
             raise
@@ -203,7 +205,14 @@ class TopicClient:
     @failpoint("start.topics")
     async def describe(self, names: Iterable[str], *, operations: bool = False) -> Cluster:
         """The cluster's id and those of the topics that exist; with what we may do with them, when that is asked."""
-        return await describe_topics(self.admin._client, names, operations=operations)  # noqa: SLF001 - aiokafka offers no other way to the protocol
+        client = self.admin._client  # noqa: SLF001 - aiokafka offers no other way to the protocol
+        try:
+            return await describe_topics(client, names, operations=operations)
+        except NodeNotReadyError as error:
+            broker = next(iter(client.cluster.brokers()), None)
+            if broker is None:
+                raise
+            raise await broker_away(self.settings, broker.host, broker.port) from error
 
     async def create_topic(self, topic: str, partitions: int, replicas: int, configs: Mapping[str, str]) -> None:
         """Create a topic.

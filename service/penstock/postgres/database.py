@@ -2,19 +2,19 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
-from penstock.core.errors import Superseded
+from penstock.core.errors import PenstockError, Superseded
+from penstock.postgres.dsn import read_target
 from penstock.postgres.queries import queries
+from penstock.postgres.reach import PostgresRefused, connect
 from penstock.settings import PostgresSettings, Settings
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
@@ -45,16 +45,6 @@ The connection failed (08), the server ends or has ended the session (57P, 25P03
 read-only (25006). Behind a pooler the connection to the pooler outlives them all.
 """
 READ_ONLY = "25006"
-
-
-class ReadOnlyServer(ConnectionError):
-    """Every server that the DSN names is read-only."""
-
-    def __init__(self, hosts: str) -> None:
-        super().__init__(
-            f"Postgres at {hosts} is a read-only standby: point PENSTOCK_POSTGRES_DSN at the primary, or name every "
-            "host in it (host1:5432,host2:5432)"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +130,7 @@ class Database:
         """Open the pool.
 
         Raises:
-            OSError, asyncpg.PostgresError: the database cannot be reached or refuses us.
+            PostgresAway, PostgresRefused, FileUnreadable, ConfigurationError: see `connect`.
         """
         self.pool = await asyncpg.create_pool(
             min_size=1,
@@ -154,27 +144,23 @@ class Database:
         """Make one connection with the secrets as they are now, to a server that takes writes.
 
         Raises:
-            ReadOnlyServer: none of the hosts does.
+            PostgresAway, PostgresRefused: there is none; each host is named with its reason.
+            FileUnreadable: a secret or a file of TLS cannot be read.
+            ConfigurationError: the DSN is wrong.
         """
         self.connections += 1
         options |= {
             "command_timeout": COMMAND_SECONDS,
             "server_settings": self.session if self.settings.statement_cache else None,
         }
-        if self.settings.password_file is not None:
-            options["password"] = self.settings.password_file.read_text().strip()
         if not self.settings.statement_cache:
             options["statement_cache_size"] = 0
-        dsn = self.settings.read_dsn()
-        if "target_session_attrs" not in parse_qs(urlsplit(dsn).query) and "PGTARGETSESSIONATTRS" not in os.environ:
-            options["target_session_attrs"] = "read-write"
         try:
-            connection = await asyncpg.connect(dsn, **options)
-        except asyncpg.TargetServerAttributeNotMatched as error:
-            refused = ReadOnlyServer(urlsplit(dsn).netloc.rpartition("@")[2])
-            self.note_away(refused)
-            raise refused from error
-        except TRANSIENT as error:
+            if (password := self.settings.read_password()) is not None:
+                options["password"] = password
+            target = read_target(self.settings.read_dsn(), self.settings.dsn_variable)
+            connection = await connect(target, TRANSIENT, **options)
+        except (*TRANSIENT, PostgresRefused) as error:
             self.note_away(error)
             raise
         self.away = None
@@ -183,7 +169,7 @@ class Database:
     def note_away(self, error: Exception) -> None:
         """Remember since when no connection can be made."""
         since = self.away.since if self.away else datetime.now(UTC)
-        self.away = Away(since, f"{type(error).__name__}: {error}")
+        self.away = Away(since, str(error) if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}")
 
     async def close(self) -> None:
         """Close the pool, without waiting for ever for what is in use."""

@@ -20,6 +20,7 @@ from penstock.core.errors import (
     ProviderUnavailable,
 )
 from penstock.core.refusal import Concern, Refusal, concern_of, line_named
+from penstock.provider.reach import place_of, reason_of
 from penstock.telemetry import metrics
 
 log = structlog.get_logger()
@@ -196,7 +197,7 @@ def batch_error(error: Any) -> BatchError:
     )
 
 
-def map_error(operation: str, error: Exception, *, creates: bool) -> ProviderError:
+def map_error(operation: str, error: Exception, base_url: str, *, creates: bool) -> ProviderError:
     """The SDK's exceptions by what the caller does about them.
 
     A create whose connection was never made took no effect; any other lost answer or 5xx leaves it in doubt.
@@ -206,9 +207,8 @@ def map_error(operation: str, error: Exception, *, creates: bool) -> ProviderErr
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
         cause = cause.__cause__
-    if creates and cause is None:
-        return ProviderInDoubt(operation, type(error).__name__)
-    return ProviderUnavailable(operation, type(error).__name__)
+    detail = f"{place_of(base_url)}: {reason_of(error)}"
+    return ProviderInDoubt(operation, detail) if creates and cause is None else ProviderUnavailable(operation, detail)
 
 
 def map_status(operation: str, error: openai.APIStatusError, *, creates: bool) -> ProviderError:

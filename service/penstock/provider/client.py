@@ -24,6 +24,7 @@ from penstock.core.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from penstock.files import FileUnreadable
 from penstock.provider.answer import ProviderFile, count, map_error, provider_batch, provider_file, readable
 from penstock.settings import ProviderSettings
 from penstock.telemetry import metrics
@@ -110,7 +111,7 @@ class ProviderClient:
         """The key as it is now; for the SDK there is always one.
 
         Raises:
-            OSError, ValueError: its file cannot be read.
+            FileUnreadable: its file cannot be read.
         """
         return (None if self.settings.auth == "none" else self.settings.read_api_key()) or NO_KEY
 
@@ -142,8 +143,8 @@ class ProviderClient:
                 answer = await call()
             if reads and isinstance(answer, str):
                 raise ValueError("no JSON")  # noqa: TRY301 - as the SDK says of other answers that are none
-        except (openai.OpenAIError, TimeoutError, ValueError) as error:
-            mapped = map_error(operation, error, creates=creates)
+        except (openai.OpenAIError, TimeoutError, ValueError, AttributeError) as error:  # the last: a list of no JSON
+            mapped = map_error(operation, error, self.settings.base_url, creates=creates)
             self.count(operation, mapped)
             if isinstance(mapped, ProviderDenied):
                 self.renew()
@@ -167,8 +168,8 @@ class ProviderClient:
         """Take up a rotated key, for the next request; those under way are not disturbed."""
         try:
             key = self.read_key()
-        except (OSError, ValueError) as error:  # it may be read again when it is denied again
-            log.error("key.unreadable", account=self.settings.account, error=type(error).__name__)  # noqa: TRY400 - no trace helps
+        except FileUnreadable as error:  # it may be read again when it is denied again
+            log.error("key.unreadable", account=self.settings.account, error=str(error))  # noqa: TRY400 - no trace helps
             return
         if key != self.sdk.api_key:
             self.sdk.api_key = key
@@ -273,7 +274,7 @@ class ProviderClient:
             async with once.files.with_streaming_response.content(file_id) as answer:
                 yield answer
         except (openai.OpenAIError, httpx2.HTTPError) as error:
-            mapped = map_error("files.content", error, creates=False)
+            mapped = map_error("files.content", error, self.settings.base_url, creates=False)
             self.count("files.content", mapped)
             if isinstance(mapped, ProviderDenied):
                 self.renew()

@@ -1,12 +1,15 @@
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from batchsim.cli import app
 from batchsim.rulebook import parse_rules
+from penstock.settings import HttpSettings
 from tests.support.manual import blocks, outcomes
 
 
@@ -46,6 +49,31 @@ def test_webhooks_need_a_url_and_a_secret(url: str, secret: str, wrong: str) -> 
     result = CliRunner().invoke(app, ["--webhook-url", url, "--webhook-secret", secret])
     assert result.exit_code == 2
     assert wrong in flattened(result.output)
+
+
+def test_the_simulator_and_the_service_stand_beside_each_other_with_nothing_set() -> None:
+    [port] = [each for each in get_command(app).params if each.name == "port"]
+    assert port.default != HttpSettings().port
+
+
+def test_a_port_that_is_taken_is_named_with_its_option(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["--port", str(port), "--state", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == (
+        f"batchsim: cannot listen on 127.0.0.1:{port}: address already in use. Stop the process that uses the port, or"
+        " choose another one with --port.\n"
+    )
+
+
+def test_an_address_of_another_machine_is_named_with_its_option(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--host", "192.0.2.1", "--state", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == (
+        "batchsim: cannot listen on 192.0.2.1:8090: cannot assign requested address. Choose another address with"
+        " --host.\n"
+    )
 
 
 def test_the_help_shows_examples() -> None:

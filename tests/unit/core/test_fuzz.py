@@ -25,3 +25,9 @@ def test_a_parser_that_lets_a_key_be_given_twice_is_found(monkeypatch: pytest.Mo
     monkeypatch.setattr(request, "from_json", lambda value, **_: lenient(value))
     with pytest.raises(AssertionError, match="input"):
         run(seed=0, first=0, inputs=INPUTS)
+
+
+def test_a_parser_that_does_not_name_the_frame_of_a_schema_registry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "is_framed", lambda _: False)
+    with pytest.raises(AssertionError, match="input"):
+        run(seed=0, first=0, inputs=INPUTS)

@@ -1,7 +1,13 @@
 import asyncio
+import contextlib
 import json
-from collections.abc import Sequence
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,6 +23,7 @@ from penstock.provider import client as module
 from penstock.provider.answer import moment, provider_batch, readable
 from penstock.provider.client import AWAY_SECONDS, ProviderClient
 from penstock.settings import ProviderSettings
+from tests.support.certificates import certificates
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 REQUEST = httpx2.Request("GET", "http://127.0.0.1/v1/files")
@@ -237,3 +244,89 @@ async def test_where_no_key_is_taken_none_is_sent(auth: str, sent: bytes | None)
     [head] = heads
     names = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
     assert names.get(b"authorization") == sent
+
+
+@asynccontextmanager
+async def answering(answer: bytes, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A server that sends these bytes to everybody and closes; with none of them it only closes. Yields its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.read(100)
+            writer.write(answer)
+            await writer.drain()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def told(base_url: str, **settings: Any) -> str:
+    """What is said of a provider that cannot be reached, by reads and by creates alike."""
+    client = ProviderClient(ProviderSettings.model_validate({"base_url": base_url, "api_key": "sk-canary", **settings}))
+    client.sdk.max_retries = 0
+    details = set()
+    create = partial(client.create, file_id="f", endpoint="e", completion_window="24h", metadata={})
+    for call in (partial(client.page, None), create):
+        with pytest.raises((ProviderUnavailable, ProviderInDoubt)) as raised:
+            await call()
+        assert "sk-canary" not in str(raised.value)
+        details.add(raised.value.detail)
+    await client.close()
+    [detail] = details
+    return detail
+
+
+async def test_a_provider_that_is_not_there_is_named_with_the_reason() -> None:
+    assert await told("http://127.0.0.1:1/v1") == "127.0.0.1:1: connection refused"
+    assert await told("https://no-such-host.invalid/v1") == "no-such-host.invalid:443: host name not found"
+
+
+async def test_a_provider_that_closes_the_connection_is_named() -> None:
+    async with answering(b"") as port:
+        assert await told(f"http://127.0.0.1:{port}/v1") == f"127.0.0.1:{port}: connection closed midway"
+    async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{") as port:
+        assert await told(f"http://127.0.0.1:{port}/v1") == f"127.0.0.1:{port}: connection closed midway"
+    async with answering(b"SSH-2.0-OpenSSH\r\n") as port:
+        where = f"127.0.0.1:{port}"
+        assert await told(f"https://{where}/v1") == f"{where}: the server does not speak TLS on this port"
+
+
+async def test_a_provider_whose_certificate_is_not_trusted_is_named(tmp_path: Path) -> None:
+    await asyncio.to_thread(certificates, tmp_path, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    async with answering(b"", tls=context) as port:
+        detail = await told(f"https://127.0.0.1:{port}/v1")
+    assert detail == f"127.0.0.1:{port}: certificate not trusted: unable to get local issuer certificate"
+
+
+async def test_a_provider_that_does_not_answer_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        detail = await told(f"http://127.0.0.1:{port}/v1", timeout_seconds=0.2)
+    assert detail == f"127.0.0.1:{port}: timed out"
+
+
+async def test_a_proxy_on_the_way_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:canary@127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    detail = await told("http://provider.invalid/v1")
+    assert detail == "provider.invalid:80 through the proxy 127.0.0.1:1: connection refused"
+
+
+async def test_an_answer_that_is_no_json_names_who_gave_it() -> None:
+    body = b"<html>Sign in</html>"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
+    async with answering(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)) as port:
+        detail = await told(f"http://127.0.0.1:{port}/v1")
+    assert detail == f"127.0.0.1:{port}: the answer is no JSON"
+
+
+async def test_a_key_that_no_header_takes_is_not_told() -> None:
+    async with answering(b"") as port:
+        detail = await told(f"http://127.0.0.1:{port}/v1", api_key="sk-canary\nx")
+    assert detail == f"127.0.0.1:{port}: the request cannot be sent (LocalProtocolError)"
