@@ -13,7 +13,7 @@ from batchsim.batch_params import BatchParams, parse_batch_params
 from batchsim.chance import share
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError
-from batchsim.faults import Faults, copies_made, list_horizon, list_limit, listed_status
+from batchsim.faults import Faults, copies_made, list_after, list_horizon, list_limit, listed_status, shows_first_page
 from batchsim.lifecycle import Lifecycle
 from batchsim.query import integer_parameter
 from batchsim.rate import HOUR_SECONDS, take
@@ -78,8 +78,7 @@ class BatchRoutes:
     async def list(self, request: Request) -> Response:
         """`GET /v1/batches`."""
         limit = integer_parameter(request, "limit", LIST_LIMIT_DEFAULT, 1, list_limit(request, LIST_LIMIT_MAX))
-        after = request.query_params.get("after")
-        batches = self.store.batches(limit=limit + 1, after=after, created_before=list_horizon(request))
+        batches = self.store.batches(limit=limit + 1, after=list_after(request), created_before=list_horizon(request))
         page, now = batches[:limit], time.time()
         status = listed_status(request)
         shown = [stale_batch_object(each, now, status) if status else batch_object(each, now) for each in page]
@@ -89,7 +88,7 @@ class BatchRoutes:
                 "data": shown,
                 "first_id": page[0].id if page else None,
                 "last_id": page[-1].id if page else None,
-                "has_more": len(batches) > limit,
+                "has_more": len(batches) > limit or shows_first_page(request),
             }
         )
 

@@ -94,6 +94,17 @@ def list_limit(request: Request, usual: int) -> int:
     return usual if fault.limit_max is None else min(usual, fault.limit_max)
 
 
+def list_after(request: Request) -> str | None:
+    """Behind which object a page begins: as asked, unless a fault makes the list show its first page for ever."""
+    return None if shows_first_page(request) else request.query_params.get("after")
+
+
+def shows_first_page(request: Request) -> bool:
+    """Whether a list neither moves on nor ends."""
+    fault: HttpFault = request.state.fault
+    return fault.first_page
+
+
 def copies_made(request: Request) -> int:
     """How many batches a create makes."""
     fault: HttpFault = request.state.fault

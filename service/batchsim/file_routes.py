@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from batchsim.endpoint import before_effect
 from batchsim.errors import ApiError, missing_parameter, outside_range, unsupported_value
-from batchsim.faults import bytes_kept, bytes_off, list_horizon, list_limit
+from batchsim.faults import bytes_kept, bytes_off, list_after, list_horizon, list_limit, shows_first_page
 from batchsim.query import integer_parameter
 from batchsim.rate import MINUTE_SECONDS, take
 from batchsim.records import FileRecord, file_object
@@ -73,7 +73,7 @@ class FileRoutes:
             limit=limit + 1,
             newest_first=order == "desc",
             purpose=request.query_params.get("purpose"),
-            after=request.query_params.get("after"),
+            after=list_after(request),
             created_before=list_horizon(request),
         )
         page = files[:limit]
@@ -83,7 +83,7 @@ class FileRoutes:
                 "data": [file_object(record) for record in page],
                 "first_id": page[0].id if page else None,
                 "last_id": page[-1].id if page else None,
-                "has_more": len(files) > limit,
+                "has_more": len(files) > limit or shows_first_page(request),
             }
         )
 

@@ -33,7 +33,8 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     dropped at once. The answer comes `answer_delay_seconds` after the effect: it is the real one, or an error with
     `status`, or none (`drop`). `cut_after_bytes` breaks the connection inside the answer's body; `truncate_to_bytes`
     ends the body early, as if it were whole; `corrupt_at_byte` inverts that byte of it, counted from 0.
-    `hide_newer_than_seconds` makes a list stale, and a list takes no `limit` above `limit_max`. Of an upload only the
+    `hide_newer_than_seconds` makes a list stale, a list takes no `limit` above `limit_max`, and `first_page` makes it
+    show its first page whatever comes `after`, and say that there is more. Of an upload only the
     first `keep_bytes` are stored. A create makes so many `copies` of its batch, as behind a proxy that sends it again,
     and answers with the last one. `without` leaves fields out of a JSON answer.
     `listed_status` is the status that a list of batches shows of each, without files, while retrieve tells the truth.
@@ -57,6 +58,7 @@ class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     hide_newer_than_seconds: float = 0.0
     keep_bytes: int | None = None
     limit_max: int | None = None
+    first_page: bool = False
     copies: int = 1
     without: tuple[str, ...] = ()
     listed_status: str | None = None

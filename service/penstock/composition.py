@@ -281,8 +281,13 @@ class Composition:
             deployment=self.settings.deployment,
             lane_label=self.lane_label,
             accounts=AccountStore(self.database),
-            refusals=Refusals(CollectorStore(self.database, self.settings.publisher.slots), self.lanes),
+            refusals=self.refusals(),
         )
+
+    def refusals(self) -> Refusals:
+        """What follows when the provider refuses a batch."""
+        store = CollectorStore(self.database, self.settings.publisher.slots)
+        return Refusals(store, AccountStore(self.database), self.lanes)
 
     def poller(self, account: str) -> Poller:
         """An account's word on its batches."""
@@ -318,6 +323,7 @@ class Composition:
             self.lanes,
             self.lane_label,
             settings.publisher.unreadable_max,
+            self.refusals(),
         )
         downloader = Downloader(self.clients, self.spool, self.acquaintance, settings.publisher.file_gone_seconds)
         tools = SlotTools(

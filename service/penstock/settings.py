@@ -273,7 +273,7 @@ class PollerSettings(Section):
         7 * 86400.0,
         ge=3600,
         le=30 * 86400,
-        description="A batch that was given up and never ends is watched, and keeps its tokens, for so long.",
+        description="A batch that was given up and never ends is watched for so long. Its tokens are held for an hour.",
     )
 
     def hinted(self) -> Self:

@@ -106,6 +106,16 @@ async def test_a_create_in_doubt_is_looked_up_for_longer_than_lists_are_stale(ta
     await talk.check()
 
 
+@pytest.mark.outcome("list-endless")
+async def test_a_create_in_doubt_is_adopted_from_a_list_that_neither_moves_on_nor_ends(talk: Conversation) -> None:
+    rules = [http("batches.create", 1, drop=True, effect="done"), http("batches.list", first_page=True)]
+    await talk.bridge.simulator.faults(rules)
+    before = made(talk)
+    await ask_all(talk, ["endless"])
+    assert made(talk) == before + 1
+    await talk.check()
+
+
 @pytest.mark.outcome("cannot-find-file-400")
 async def test_a_create_that_finds_no_file_is_made_again_then_with_another_file_and_never_answered(
     talk: Conversation,

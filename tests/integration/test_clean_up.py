@@ -10,11 +10,10 @@ from typing import Any
 import openai
 import pytest
 
-from penstock.core.batch import ProviderBatch
 from penstock.postgres.janitor_store import JanitorStore
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.publisher_store import PublisherStore
-from penstock.provider.client import Moved
+from penstock.provider.client import Listing, Moved
 from penstock.settings import JanitorSettings
 from penstock.stages.janitor import Janitor
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -117,10 +116,10 @@ async def test_a_batch_that_was_created_while_the_janitor_looked_is_not_cancelle
     provider_batch_id = await in_progress(account, batch_id)
     back_to = account.client.back_to
 
-    async def slow(moment: datetime, moved: Moved) -> list[ProviderBatch]:
+    async def slow(moment: datetime, moved: Moved) -> Listing:
         listed = await back_to(moment, moved)
         await account.set(batch_id, provider_batch_id=provider_batch_id)
-        return [each for each in listed if each.id == provider_batch_id]
+        return Listing([each for each in listed.batches if each.id == provider_batch_id], None)
 
     monkeypatch.setattr(account.client, "back_to", slow)
     await stage.settle_spares(lease, ACCOUNT)

@@ -215,6 +215,20 @@ async def test_a_list_that_is_stale_for_good_holds_nothing_up_and_is_told_once(t
     await talk.check()
 
 
+@pytest.mark.outcome("cancel-refused")
+async def test_a_batch_whose_cancel_is_refused_is_given_up_and_goes_again(talk: Conversation) -> None:
+    stuck = fault("kept", show={"*": {"expires_at": 1}}, seconds={"in_progress": 3600})
+    await talk.bridge.simulator.faults([{"operation": "batches.cancel", "http": {"status": 405}}, *stuck])
+    answers = await talk.ask(chats("kept", 2))
+    assert statuses(answers) == {(200, "1"): 2}
+    given_up, again = await talk.batches("kept")
+    assert given_up["abandoned_at"]
+    assert not again["abandoned_at"]
+    await talk.bridge.simulator.faults([])
+    await talk.bridge.sql("UPDATE batch SET cancel = 'again' WHERE id = $1", given_up["id"])
+    await talk.check(paid_twice=0)
+
+
 @pytest.mark.outcome("retrieve-never", "cancel-lost")
 async def test_a_batch_that_can_never_be_retrieved_is_given_up_and_goes_again(talk: Conversation) -> None:
     simulator, models = talk.bridge.simulator, ("outlasted", "called-off")

@@ -3,14 +3,13 @@
 import pytest
 
 from penstock.core.decision import Kind, Reconciliation
-from penstock.core.lane import Lanes
 from penstock.core.window import PROBE_SAMPLE, PROBE_SECONDS_MAX
-from penstock.postgres.batch_row import BatchRow, ChunkReader
+from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.database import Database
 from penstock.postgres.window_store import WindowStore
-from penstock.stages.collector import Collector
 from penstock.stages.downloader import Spooled
+from tests.support.collecting import collector_of
 from tests.support.rows import batch_of, chunk_of, migrated, store
 
 
@@ -36,7 +35,7 @@ async def test_a_few_requests_that_fail_do_not_have_their_lane_probe(database: s
     """Off: they do, and all else of the lane waits for small probes."""
     async with migrated(database) as pool:
         lines = {requests: await failed_batch(pool, requests) for requests in (PROBE_SAMPLE - 1, PROBE_SAMPLE)}
-        collector = Collector(CollectorStore(pool, 4), ChunkReader(pool), Lanes(), str, 2)
+        collector = collector_of(pool, 4)
         for requests, (batch, spooled) in lines.items():
             await collector.learn(batch, spooled)
             async with pool.pool.acquire() as connection:

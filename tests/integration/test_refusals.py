@@ -4,13 +4,13 @@ import uuid
 
 import pytest
 
-from penstock.core.batch import CREATES_MAX, LINES_LOST_MAX, BatchState, Verdict
-from penstock.core.lane import Lanes
-from penstock.postgres.batch_row import BatchRow, ChunkReader, load_batch
-from penstock.postgres.collector_store import CollectorStore
+from penstock.core.batch import CREATES_MAX, LINES_LOST_MAX, BatchState, Cancel, Verdict
+from penstock.postgres.account_store import AccountStore
+from penstock.postgres.batch_row import BatchRow, load_batch
 from penstock.postgres.database import Database
-from penstock.stages.collector import Collector
-from tests.support.rows import batch_of, held, migrated
+from penstock.postgres.operator_store import OperatorStore
+from tests.support.collecting import collector_of
+from tests.support.rows import ACCOUNT, batch_of, held, migrated
 
 SLOTS = 4
 PIECES = 16
@@ -30,7 +30,7 @@ class Refusals:
 
     def __init__(self, pool: Database) -> None:
         self.pool = pool
-        self.collector = Collector(CollectorStore(pool, SLOTS), ChunkReader(pool), Lanes(), str, 2)
+        self.collector = collector_of(pool, SLOTS)
 
     async def refuse(
         self,
@@ -162,6 +162,31 @@ async def test_a_window_of_bad_lines_alone_is_answered_after_a_bounded_number_of
         assert creates <= CREATES_MAX + PIECES
         answered = sum(each.size.requests for each in await refusals.batches(BatchState.ENDED))
         assert answered == 2_000
+
+
+@pytest.mark.outcome("account-refused-at-validation")
+async def test_an_account_that_is_refused_at_validation_is_halted_and_its_batch_goes_again(database: str) -> None:
+    async with migrated(database) as pool:
+        refusals = Refusals(pool)
+        batch_id = await batch_of(pool, 20)
+        code = "billing_hard_limit_reached"
+        assert await refusals.refuse(batch_id, code=code, line=None, creates=CREATES_MAX) is None
+        assert (await refusals.batch(batch_id)).state is BatchState.SEALED
+        assert await AccountStore(pool).halted(ACCOUNT, "submitter")
+
+
+@pytest.mark.outcome("cancel-split")
+async def test_what_an_operator_cancelled_is_not_sent_in_pieces(database: str) -> None:
+    async with migrated(database) as pool:
+        refusals = Refusals(pool)
+        batch_id = await batch_of(pool, 20)
+        (found,) = await OperatorStore(pool).cancel(str(batch_id), Cancel.ANSWER)
+        assert found.cancel is None
+        assert await refusals.refuse(batch_id, code="invalid_request", line=3) is None
+        (rest,) = await refusals.batches(BatchState.SEALED)
+        assert (rest.size.requests, rest.cancel) == (19, Cancel.ANSWER)
+        (bad,) = [each for each in await refusals.batches(BatchState.ENDED) if each.verdict]
+        assert (bad.size.requests, bad.cancel) == (1, None)
 
 
 async def test_a_refused_batch_has_cost_nothing_and_its_creates_were_not_refused(database: str) -> None:

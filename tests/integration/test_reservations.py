@@ -232,6 +232,20 @@ async def test_a_batch_that_stays_in_validation_holds_up_no_other_for_ever_and_i
         assert (await CensusStore(pool).gauges()).validating_late == {ACCOUNT: 1}
 
 
+@pytest.mark.outcome("given-up-tokens")
+async def test_a_batch_that_was_given_up_an_hour_ago_holds_up_no_other(database: str) -> None:
+    async with migrated(database) as pool:
+        first, second = [await batch_of(pool, 10, tokens=10) for _ in range(2)]
+        each = expected(100, 1.0)
+        assert await reserve(pool, each) == 1
+        given_up = "UPDATE batch SET abandoned_at = now() - make_interval(mins => $2) WHERE id = $1"
+        for minutes, granted in ((59, 0), (61, 1)):
+            async with pool.pool.acquire() as connection:
+                await connection.execute(given_up, first, minutes)
+            assert await reserve(pool, each) == granted
+        assert set(await reserved(pool)) == {first, second}
+
+
 async def test_a_learned_limit_is_asked_for_again_after_a_day(database: str) -> None:
     async with migrated(database) as pool:
         for _ in range(3):

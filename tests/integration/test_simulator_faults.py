@@ -396,6 +396,17 @@ async def test_a_list_can_take_only_small_limits_and_leave_out_whether_there_is_
         assert (await listed(limit=50)).has_more is None
 
 
+async def test_a_list_can_show_its_first_page_for_ever(client: AsyncOpenAI, simulator: Simulator) -> None:
+    for _ in range(2):
+        await create_batch(client, chat_lines(1))
+    await simulator.faults([{"operation": "*.list", "http": {"first_page": True}}])
+    for listed in (client.batches.list, client.files.list):
+        first = await listed(limit=1)
+        second = await listed(limit=1, after=first.data[0].id)
+        assert second.data[0].id == first.data[0].id
+        assert second.has_more
+
+
 async def test_a_call_can_be_refused_by_the_size_of_its_body(client: AsyncOpenAI, simulator: Simulator) -> None:
     too_large = {"operation": "files.create", "when": {"body_bytes_min": 5_000}, "http": {"status": 413}}
     await simulator.faults([too_large])

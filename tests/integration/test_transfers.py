@@ -123,6 +123,17 @@ async def test_a_file_is_found_where_the_list_takes_few_at_a_time(talk: Conversa
     await talk.check()
 
 
+@pytest.mark.outcome("files-endless")
+async def test_a_file_that_a_list_without_an_end_does_not_show_is_uploaded_again(talk: Conversation) -> None:
+    rules = [
+        http("files.create", 3, drop=True),
+        http("files.list", 1_000, first_page=True),
+    ]
+    await talk.bridge.simulator.faults(rules)
+    await ask_all(talk, ["unlisted"])
+    await talk.check()
+
+
 @pytest.mark.outcome("storage-full")
 async def test_when_all_storage_is_full_batches_go_as_finished_ones_are_cleared_away(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path

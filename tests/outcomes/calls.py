@@ -57,6 +57,21 @@ CREATES = (
         "its requests are answered or go again; the batch is counted as a spare one when it is seen",
     ),
     Row(
+        "cancel-split",
+        "a batch is cancelled and then split",
+        "its pieces are cancelled, too",
+    ),
+    Row(
+        "list-endless",
+        "a list of batches that neither ends nor moves on, and a create in doubt",
+        "a batch that it shows is adopted; of one that it does not show nothing is decided",
+    ),
+    Row(
+        "files-endless",
+        "a list of files that neither ends nor moves on",
+        "the search ends with a reason; after some tries the file is uploaded again",
+    ),
+    Row(
         "cancel-ended",
         "a batch has ended, a file of it cannot be downloaded, and an operator cancels it",
         "at the next try it is decided by the files that can be had; the rest is answered or goes again",

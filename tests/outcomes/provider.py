@@ -81,7 +81,22 @@ ENDS = (
         "never leaves `cancelling`",
         "past `PENSTOCK_POLLER_CANCEL_GRACE_SECONDS` it is given up here: its requests go again, counted as paid twice "
         "(`abandoned`); at the provider it is watched to its end, or for `PENSTOCK_POLLER_GIVEN_UP_SECONDS`; its "
-        "tokens stay reserved until then, and its usage is counted as paid in vain",
+        "tokens stay reserved for an hour, and its usage is counted as paid in vain",
+    ),
+    Row(
+        "given-up-tokens",
+        "batches that were given up and never end",
+        "an hour later their tokens hold up no other; whether there is room is the provider's to say",
+    ),
+    Row(
+        "cancel-refused",
+        "a batch must end, and the provider does not take the cancel",
+        "the cancel is sent again each round; past `PENSTOCK_POLLER_CANCEL_GRACE_SECONDS` it is given up here",
+    ),
+    Row(
+        "account-refused-at-validation",
+        "a batch fails at validation with a code about the account's money",
+        "the account is halted, nothing is answered, and the batch goes again; no create is counted",
     ),
     Row(
         "list-never-moves",

@@ -38,12 +38,12 @@ def what_happens(batch: Mapping[str, Any], settings: PollerSettings) -> str | No
         left = max(0.0, settings.given_up_seconds - batch["given_up_seconds"])
         return (
             f"given up here {age(batch['given_up_seconds'])} ago, its requests go on without it; "
-            f"the provider is asked about it for {age(left)} more, and its tokens stay reserved until then"
+            f"the provider is asked about it for {age(left)} more; its tokens stay reserved for an hour after it"
         )
     grace = age(settings.cancel_grace_seconds)
     if batch["told_seconds"] is not None:
         return (
-            f"the provider was told to stop it {age(batch['told_seconds'])} ago; "
+            f"the provider was first told to stop it {age(batch['told_seconds'])} ago; "
             f"if it has not ended {grace} after that, it is given up here"
         )
     if asked is None:

@@ -224,9 +224,12 @@ class Restoration:
     async def settle_account(self, account: str, client: ProviderClient) -> None:
         """The same for one account."""
         now = await JanitorStore(self.database).database_clock()
+        listed = await client.back_to(now - SCAN_BACK)
+        if listed.gap is not None:
+            raise listed.gap
         seen = [
             each
-            for each in await client.back_to(now - SCAN_BACK)
+            for each in listed.batches
             if each.metadata.get("penstock_deployment") == self.settings.deployment and each.status != "failed"
         ]
         waiting = {each.id: each for each in await self.store.uncreated() if each.key.account == account}

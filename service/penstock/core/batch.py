@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
-from penstock.core.refusal import SHARED_FAULTS, TOKEN_LIMIT, Concern
+from penstock.core.refusal import ACCOUNT_FAULTS, SHARED_FAULTS, TOKEN_LIMIT, Concern
 from penstock.core.window import Part
 
 
@@ -129,6 +129,8 @@ class Remedy(Enum):
     """All lines share the fault: it answers all of them."""
     HALVE = auto()
     """Too many lines at fault one after the other, or too large a file: cut the window in two."""
+    HALT_ACCOUNT = auto()
+    """The account may not call: nothing is answered, and it goes again once the account is taken."""
     HALT_LANE = auto()
     """The fault is in what we wrote: no further batch of this lane until an operator has looked."""
 
@@ -139,7 +141,7 @@ LINE_FAULTS = frozenset({"missing_required_parameter", "invalid_request", "strea
 OUR_FAULTS = frozenset({"duplicate_custom_id", "empty_file", "input_modified"})
 READING_FAULT = "invalid_json_line"
 """One line that the provider's parser does not take is its producer's; many are ours."""
-KNOWN_CODES = SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {READING_FAULT, TOKEN_LIMIT}
+KNOWN_CODES = ACCOUNT_FAULTS | SHARED_FAULTS | LINE_FAULTS | OUR_FAULTS | {READING_FAULT, TOKEN_LIMIT}
 """Codes that metrics name; any other is `other`, since the provider can invent them."""
 
 
@@ -152,6 +154,8 @@ def remedy(error: BatchError, *, requests: int, lines_lost: int, creates: int) -
         lines_lost: lines that this window has already lost one at a time.
         creates: creates of the window and all its descendants so far, those refused for tokens left out.
     """
+    if error.code in ACCOUNT_FAULTS:
+        return Remedy.HALT_ACCOUNT
     unread = error.code == READING_FAULT and (error.line is None or lines_lost >= LINES_LOST_MAX)
     if error.code in OUR_FAULTS or unread:
         return Remedy.HALT_LANE

@@ -124,6 +124,9 @@ LINE = msgspec.json.Decoder(ProviderLine)
 NAME = re.compile(rb'"custom_id"\s*:\s*"([0-9a-f]{32}-[0-9]{1,10})"')
 """A wire id in a line that cannot be read. Inside a text its quotes would be escaped, so that no answer can fake it."""
 STATUS_DIGITS = 9
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark, which some servers begin a file with."""
+SUCCESS_STATUS = 200
 
 
 def read_line(line: bytes) -> ProviderLine | None:
@@ -136,9 +139,11 @@ def read_line(line: bytes) -> ProviderLine | None:
     except UnicodeDecodeError:
         return None
     try:
-        return LINE.decode(text)
-    except (msgspec.MsgspecError, UnicodeError):
-        pass
+        read = LINE.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        read = None
+    if read is not None and (read.response is None or read.response.status_code is not None):
+        return read
     try:
         members, _ = read_members(text)  # an answer cut inside an emoji ends in half a surrogate pair
     except (ValueError, RecursionError):
@@ -151,13 +156,21 @@ def tolerant_line(members: dict[str, Any]) -> ProviderLine | None:
     custom_id, response, error = (members.get(name) for name in ("custom_id", "response", "error"))
     if not isinstance(custom_id, str) or not (isinstance(response, dict) or response in (None, "")):
         return None
-    read = LineResponse(status_of(response.get("status_code"))) if isinstance(response, dict) else None
+    read = LineResponse(told_status(response, error)) if isinstance(response, dict) else None
     if isinstance(error, dict):
         code = error.get("code")
         return ProviderLine(custom_id, read, LineError(code if isinstance(code, str | int) else None))
     if isinstance(error, str) and error:
         return ProviderLine(custom_id, read, LineError(error))
     return ProviderLine(custom_id, read, LineError() if error else None)
+
+
+def told_status(response: dict[str, Any], error: object) -> int | None:
+    """The status of a response, which some servers leave out: an answer that tells no error is a success."""
+    told, body = response.get("status_code"), response.get("body")
+    if told is None and not error and isinstance(body, dict) and body and not body.get("error"):
+        return SUCCESS_STATUS
+    return status_of(told)
 
 
 def status_of(value: object) -> int | None:
@@ -189,10 +202,9 @@ class Kind(IntEnum):
 
 def kind_of(line: ProviderLine) -> Kind:
     """Read one line: 2xx is success, 429 and 5xx are worth another try, other statuses are the producer's to mend."""
-    if line.response is None:
-        code = line.error.code if line.error else None
-        return Kind.UNEXECUTED if code in UNEXECUTED_CODES else Kind.OWN_FAILURE
-    status = line.response.status_code or 0
+    status = line.response.status_code or 0 if line.response else 0
+    if not status and line.error and line.error.code in UNEXECUTED_CODES:
+        return Kind.UNEXECUTED
     if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own classes
         return Kind.SUCCESS
     if status in (0, 408, 409, 429) or status >= RETRYABLE_FLOOR:
@@ -249,7 +261,9 @@ class Reconciliation:
         """
         for line in lines:
             length = len(line)
-            if length:
+            if not start and line.startswith(BOM):
+                self.take(file, len(BOM), line[len(BOM) :])
+            elif length:
                 self.take(file, start, line)
             start += length + 1
         return start

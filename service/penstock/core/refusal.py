@@ -11,6 +11,8 @@ SENDS = frozenset({UPLOAD, CREATE})
 LINE = re.compile(r"\bline[ :#]+(\d{1,6})\b", re.IGNORECASE)
 SHARED_FAULTS = frozenset({"model_not_found", "invalid_url", "invalid_endpoint", "url_mismatch"})
 """Codes about what all lines of a batch share: its model or its url."""
+ACCOUNT_FAULTS = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""Codes about the account's money, with whatever status, at a call or at a batch's validation."""
 TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105 - a code, no secret
 
 
@@ -78,9 +80,7 @@ class RefusalRule:
 TABLE = (
     RefusalRule(Concern.CONFIGURATION, statuses=frozenset(range(300, 400))),
     RefusalRule(Concern.ACCOUNT, statuses=frozenset({401, 402, 403})),
-    RefusalRule(
-        Concern.ACCOUNT, codes=frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-    ),
+    RefusalRule(Concern.ACCOUNT, codes=ACCOUNT_FAULTS),
     RefusalRule(
         Concern.ACCOUNT,
         operations=frozenset({UPLOAD}),
@@ -94,6 +94,8 @@ TABLE = (
         codes=frozenset({TOKEN_LIMIT}),
     ),
     RefusalRule(Concern.SIZE, operations=SENDS, statuses=frozenset({413})),
+    RefusalRule(Concern.LANE, operations=frozenset({CREATE}), statuses=frozenset({400, 404}), codes=SHARED_FAULTS),
+    RefusalRule(Concern.REQUEST, operations=SENDS, statuses=frozenset({400}), line=True),
     RefusalRule(
         Concern.SIZE,
         operations=SENDS,
@@ -111,8 +113,6 @@ TABLE = (
         ),
     ),
     RefusalRule(Concern.MOMENT, statuses=frozenset({408, 429, 498, *range(500, 600)})),
-    RefusalRule(Concern.REQUEST, operations=SENDS, statuses=frozenset({400}), line=True),
-    RefusalRule(Concern.LANE, operations=frozenset({CREATE}), statuses=frozenset({400, 404}), codes=SHARED_FAULTS),
     RefusalRule(
         Concern.OBJECT,
         operations=frozenset({"batches.retrieve", "batches.cancel", "files.retrieve", "files.content", "files.delete"}),
@@ -120,7 +120,10 @@ TABLE = (
     ),
     RefusalRule(Concern.UNKNOWN),
 )
-"""First match first. A 409 to a cancel is UNKNOWN here; the caller knows what it means."""
+"""First match first: codes and named lines before loose words.
+
+A 409 to a cancel is UNKNOWN here; the caller knows what it means.
+"""
 
 
 def concern_of(refusal: Refusal) -> Concern:
@@ -140,7 +143,7 @@ def line_named(error: Mapping[str, object]) -> int | None:
 FIXES = (
     (frozenset({"redirect"}), "set the account's base URL to that host"),
     (
-        frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "402"}),
+        ACCOUNT_FAULTS | {"402"},
         "raise the account's budget at the provider, or settle its bill",
     ),
 )

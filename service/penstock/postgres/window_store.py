@@ -348,4 +348,5 @@ async def split_batch(
         size, deadline_at = await measure(connection, parts)
         sealed = Sealed(tuple(parts), size, SealReason.SPLIT)
         children.append(await insert_batch(connection, birth, sealed, deadline_at, verdict=verdict))
+    await connection.execute("inherit_cancel", parent_id, children)
     return children

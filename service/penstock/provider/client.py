@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import openai
@@ -44,10 +44,20 @@ BLOCK_BYTES = 256 * 1024
 NO_KEY = "none"
 """What the SDK takes for a key where there is none."""
 READ_RETRIES = 2
+UNREAD = (ProviderUnavailable, ProviderRefused, ProviderMissing)
+REPEATED = "its pages repeat, and it does not say where it ends"
 
 
 Moved = Callable[[], None]
 """Told that a call moves, which a lease asks for."""
+
+
+class Listing(NamedTuple):
+    """Batches that a list shows."""
+
+    batches: list[ProviderBatch]
+    gap: ProviderError | None
+    """Why there may be more: then what is not among them proves nothing (B3)."""
 
 
 def nothing() -> None:
@@ -193,13 +203,25 @@ class ProviderClient:
         return str(answer.id)
 
     async def files(self, moved: Moved) -> AsyncIterator[ProviderFile]:
-        """Every batch input file of the account, newest first; ``moved`` is called for each page."""
+        """Every batch input file of the account, newest first; ``moved`` is called for each page.
+
+        Raises:
+            ProviderUnavailable: after the last file that can be seen, when the list does not say that it ends there.
+        """
         page = None
-        while page is None or page.has_next_page():
+        first_ids: set[str] = set()
+        for _ in range(PAGES_MAX):
             page = await self.page_of_files(page)
             moved()
-            for file in readable("file", provider_file, page.data):
+            files = list(readable("file", provider_file, page.data))
+            if files and files[0].id in first_ids:
+                raise ProviderUnavailable("files.list", REPEATED)
+            for file in files:
                 yield file
+            if not page.has_next_page():
+                return
+            first_ids.update(file.id for file in files[:1])
+        raise ProviderUnavailable("files.list", f"more than {PAGES_MAX} pages")
 
     @failpoint("files.list")
     async def page_of_files(self, before: Any | None) -> Any:
@@ -340,23 +362,28 @@ class ProviderClient:
             raise ProviderUnavailable("batches.list", "a page of which nothing can be read")
         return batches, batches[-1].id if more else None
 
-    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
-        """Every batch created at this moment or later; complete, or it raises (B3). ``moved`` is called for each page.
+    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> Listing:
+        """Every batch created at this moment or later that the list shows. ``moved`` is called for each page.
 
         It goes on while any batch of a page is as recent or of an unknown age: a list need not be newest first.
 
         Raises:
-            ProviderUnavailable: the list neither ends nor reaches back so far, so it proves nothing.
+            ProviderError: the first page cannot be read, or the account is refused.
         """
         found: dict[str, ProviderBatch] = {}
         after: str | None = None
-        for _ in range(PAGES_MAX):
-            batches, after = await self.page(after)
+        for number in range(PAGES_MAX):
+            try:
+                batches, after = await self.page(after)
+            except UNREAD as error:
+                if not number:
+                    raise
+                return Listing(list(found.values()), error)
             moved()
             known = len(found)
             found |= {each.id: each for each in batches}
             if after is None or all(each.created_at is not None and each.created_at < moment_ for each in batches):
-                return list(found.values())
+                return Listing(list(found.values()), None)
             if len(found) == known:
-                raise ProviderUnavailable("batches.list", "its pages repeat, and it does not say where it ends")
-        raise ProviderUnavailable("batches.list", f"more than {PAGES_MAX} pages")
+                return Listing(list(found.values()), ProviderUnavailable("batches.list", REPEATED))
+        return Listing(list(found.values()), ProviderUnavailable("batches.list", f"more than {PAGES_MAX} pages"))

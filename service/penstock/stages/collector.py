@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -51,10 +51,7 @@ class Collector:
     lanes: Lanes
     lane_label: Callable[[LaneKey], str]
     unreadable_max: int
-    refusals: Refusals = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.refusals = Refusals(self.store, self.lanes)
+    refusals: Refusals
 
     async def decide(
         self, lease: Lease, batch: BatchRow, spooled: Spooled | None, answered: Answered = NOTHING_ANSWERED

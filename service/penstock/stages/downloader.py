@@ -273,7 +273,8 @@ class Downloader:
             if not (batch.files_given_up or gone):
                 raise
             return known
-        known = [each for each in (fresh.output_file_id, fresh.error_file_id) if each]
+        now = fresh.output_file_id or batch.output_file_id, fresh.error_file_id or batch.error_file_id
+        known = [each for each in now if each]
         waiting = self.suspicions.get(f"missing/{batch.provider_batch_id}")
         if waiting is not None and waiting.digest == digest_of(known) and not batch.files_given_up:
             await self.await_more(batch, known)

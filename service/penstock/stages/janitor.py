@@ -135,7 +135,9 @@ class Janitor(Stage):
         """
         client = self.clients[account]
         listed = await client.back_to(await self.store.database_clock() - SCAN_BACK, lease.progress)
-        seen = {each.id: each for each in listed if each.status != "failed"}
+        if listed.gap is not None:
+            log.warning("list.incomplete", account=account, error=str(listed.gap))
+        seen = {each.id: each for each in listed.batches if each.status != "failed"}
         for spare in await self.store.note_spares(lease, account, list(map(self.seen_batch, seen.values()))):
             log.error(
                 "batch.duplicated",
@@ -209,14 +211,20 @@ class Janitor(Stage):
         """Delete input files of ours that nothing refers to (a crash between upload and note, a split)."""
         before = await self.store.database_clock() - timedelta(seconds=self.settings.orphan_grace_seconds)
         found: list[tuple[UUID, ProviderFile]] = []
-        async for file in self.clients[account].files(lease.progress):
-            batch_id = batch_of_file(self.deployment, file.name)
-            if batch_id is not None and file.created_at is not None and file.created_at < before:
-                found.append((batch_id, file))
+        gap: ProviderError | None = None
+        try:
+            async for file in self.clients[account].files(lease.progress):
+                batch_id = batch_of_file(self.deployment, file.name)
+                if batch_id is not None and file.created_at is not None and file.created_at < before:
+                    found.append((batch_id, file))
+        except ProviderError as error:
+            gap = error  # what was seen before is deleted all the same
         owners = await self.store.owners([batch_id for batch_id, _ in found])
         for file in orphans(found, owners):
             if await self.removed(lease, account, file.id):
                 metrics.orphans_removed.labels("file").inc()
+        if gap is not None:
+            raise gap
 
 
 def batch_of(batch: ProviderBatch) -> UUID | None:

@@ -347,13 +347,16 @@ class Poller(Stage):
         lease.progress()
         if is_terminal(fresh.status):
             return  # the next round records it
+        first = watched.cancelling_seconds is None
         if watched.cancelling_seconds is None:
             if not watched.cancel:
                 log.error("batch.stuck", batch=str(watched.id), provider_batch=fresh.id, status=fresh.status)
-            await self.client.cancel(watched.provider_batch_id)
-            await self.store.request_cancel(lease, watched.id)
+            await self.store.request_cancel(lease, watched.id)  # a provider that refuses the call has no longer
         elif watched.cancelling_seconds > self.settings.cancel_grace_seconds and not watched.abandoned:
             await self.abandon(lease, watched, gone=False)
+            return
+        if first or not (watched.abandoned or fresh.status == "cancelling"):
+            await self.client.cancel(watched.provider_batch_id)
 
     def lost(self, watched: Watched, *, gone: bool, account_answers: bool) -> bool:
         """Whether a batch that must end, and cannot be retrieved now, is closed here.

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 import structlog
 
 from penstock.core.batch import KNOWN_CODES, BatchError, Remedy, Verdict, positions
+from penstock.core.errors import ProviderDenied
 from penstock.core.lane import Lanes
 from penstock.core.quota import learned_limit
+from penstock.core.refusal import CREATE, account_fix
+from penstock.postgres.account_store import AccountStore
 from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.collector_store import CollectorStore
 from penstock.postgres.submitter_store import Again
@@ -15,12 +18,17 @@ from penstock.telemetry import metrics
 
 log = structlog.get_logger()
 
+SUBMITTER = "submitter"
+FIRST_TRY_SECONDS = 15.0
+"""An account that the provider refuses is tried again after so long, and then at growing intervals."""
+
 
 @dataclass(slots=True)
 class Refusals:
     """Carries out the action for a refused batch, whichever call refused it. Safe to run twice: the state decides."""
 
     store: CollectorStore
+    accounts: AccountStore
     lanes: Lanes
 
     async def act(
@@ -55,17 +63,26 @@ class Refusals:
             case Remedy.HALVE:
                 halves = [positions(batch.parts, 0, count // 2), positions(batch.parts, count // 2, count)]
                 await self.store.split(lease, batch, [(half, None) for half in halves], 0)
+            case Remedy.HALT_ACCOUNT:
+                await self.halt_account(batch.key.account, error)
+                await self.store.again(lease, batch, again, exempt=True)
             case Remedy.HALT_LANE:
                 await self.store.halt_lane(lease, batch, f"{error.code}: {error.message}")
                 log.error(
                     "lane.halted",
                     lane=str(batch.key),
                     code=error.code,
-                    detail=error.message,
+                    detail=error.message if error.line is None else None,
                     batch=str(batch.id),
-                    fix="read the provider's words, then: penstock resume lane",
+                    fix="read the provider's words in penstock status, then: penstock resume lane",
                 )
         return None
+
+    async def halt_account(self, account: str, error: BatchError) -> None:
+        """The provider refuses the account, and says so only when it validates a batch."""
+        denied = ProviderDenied(CREATE, error.message, code=error.code)
+        log.error("account.denied", account=account, error=str(denied), fix=account_fix(CREATE, error.code))
+        await self.accounts.halt(account, SUBMITTER, denied, FIRST_TRY_SECONDS)
 
     async def out_of_tokens(self, lease: Lease, batch: BatchRow, error: BatchError, again: Again) -> Verdict | None:
         """Learn the model's limit and send the batch again; a single request above the limit has its answer."""

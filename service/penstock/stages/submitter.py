@@ -19,7 +19,6 @@ from penstock.core.errors import (
     ProviderDenied,
     ProviderError,
     ProviderInDoubt,
-    ProviderMissing,
     ProviderRefused,
     ProviderUnavailable,
     Superseded,
@@ -39,7 +38,7 @@ from penstock.spool import Spool
 from penstock.stages.acquaintance import Acquaintance
 from penstock.stages.census import Census
 from penstock.stages.lease import Lease, LeaseKeeper, work_seconds
-from penstock.stages.refusals import Refusals
+from penstock.stages.refusals import FIRST_TRY_SECONDS, SUBMITTER, Refusals
 from penstock.stages.stage import Stage, describe, trace
 from penstock.telemetry import metrics
 from penstock.telemetry.failpoint import failpoint
@@ -51,8 +50,6 @@ LOOK_BACK = timedelta(minutes=10)
 """How much further back than the intent a look-up reads: clocks differ (B3)."""
 BUDGET_SECONDS = 30.0
 """A batch for which the hour has no create left waits this long."""
-FIRST_TRY_SECONDS = 15.0
-"""After the provider has refused the account, one call is tried: first after so long, then at growing intervals."""
 OUTAGES = (ProviderUnavailable, ProviderDenied, ProviderInDoubt)
 """What no batch is to blame for."""
 FILE_SEARCHES_MAX = 3
@@ -65,7 +62,7 @@ class Submitter(Stage):
     Each account has one of its own: what one of them meets holds up no other.
     """
 
-    name = "submitter"
+    name = SUBMITTER
 
     def __init__(
         self,
@@ -121,6 +118,8 @@ class Submitter(Stage):
             claimed = True
             seconds = work_seconds(claim.batch.size.bytes)
             lease = self.keeper.adopt(f"batch/{claim.batch.id}", claim.epoch, asked_at, seconds)
+            if claim.halted:
+                self.show_halted(halted=True)  # by whichever replica or stage
             self.work.add(asyncio.create_task(self.submit(claim, lease)))
         if self.work:
             done, self.work = await asyncio.wait(self.work, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -234,7 +233,7 @@ class Submitter(Stage):
             async for file in self.client.files(lease.progress):
                 if file.name == name and file.bytes == size_bytes:
                     return file.id
-        except (ProviderUnavailable, ProviderRefused, ProviderMissing) as error:
+        except ProviderError as error:
             if lease.epoch <= FILE_SEARCHES_MAX:
                 raise ProviderUnavailable(error.operation, error.detail, code=error.code) from error
             log.warning(
@@ -277,7 +276,9 @@ class Submitter(Stage):
             await self.store.refused(lease, batch.id, [intent_id], "refused", again)
             return False
         except (ProviderRefused, ProviderDenied) as error:
-            log.warning("create.refused", batch=str(batch.id), error=str(error))
+            # The provider's words on a line may quote a request.
+            said = error.code if isinstance(error, ProviderRefused) and error.line else str(error)
+            log.warning("create.refused", batch=str(batch.id), error=said)
             counted = isinstance(error, ProviderRefused) and error.concern is Concern.REQUEST
             await self.store.refused(lease, batch.id, [intent_id], "refused", Again(0.0), counted=counted or None)
             raise
@@ -326,15 +327,17 @@ class Submitter(Stage):
     async def look_up(self, claim: Claim, lease: Lease) -> None:
         """Find out whether a lost create made a batch, before anything is created again (B2, B3)."""
         batch, doubts = claim.batch, claim.doubts
-        seen = await self.client.back_to(min(doubt.intended_at for doubt in doubts) - LOOK_BACK, lease.progress)
+        listed = await self.client.back_to(min(doubt.intended_at for doubt in doubts) - LOOK_BACK, lease.progress)
         known = await self.store.made_by_creates(batch.id)
         ids = [doubt.id for doubt in doubts]
-        made = made_by(seen, ids, deployment=self.deployment, file_id=batch.file_id, known=known)
+        made = made_by(listed.batches, ids, deployment=self.deployment, file_id=batch.file_id, known=known)
         if made is not None:
             create, found = made
             await self.store.landed(lease, batch.id, create, found, adopted=True)
             log.info("create.adopted", batch=str(batch.id), create=str(create), provider_batch=found.id)
             self.submitted(batch, found.id)
+        elif listed.gap is not None:
+            raise listed.gap  # what it does not show may exist all the same
         elif self.decides(claim):
             await self.require_known_key()  # to another project's key everything is absent
             log.info("create.absent", batch=str(batch.id))

@@ -16,7 +16,7 @@ CANCELLED = {"cancel": "answer", "asked_seconds": 60.0}
     [
         (CANCELLED, "cancelled 1 min 0 s ago; a replica tells the provider within a minute; if the provider cannot be"),
         (CANCELLED | {"told_seconds": 5.0}, "told to stop it 5.0 s ago; if it has not ended 30 min 0 s after that, it"),
-        ({"told_seconds": 9.0, "given_up_seconds": 3600.0}, "asked about it for 1 h 0 min more, and its tokens stay"),
+        ({"told_seconds": 9.0, "given_up_seconds": 3600.0}, "asked about it for 1 h 0 min more; its tokens stay"),
         ({"given_up_seconds": 1e9}, "asked about it for 0.0 s more"),
         (CANCELLED | {"state": "sealed", "provider_open": False}, "cancelled 1 min 0 s ago, before it was sent"),
         (CANCELLED | {"state": "creating", "provider_open": False}, "while its create is in doubt; it waits until"),

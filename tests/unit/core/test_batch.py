@@ -20,7 +20,7 @@ from penstock.core.batch import (
     rank,
     remedy,
 )
-from penstock.core.refusal import SHARED_FAULTS
+from penstock.core.refusal import ACCOUNT_FAULTS, SHARED_FAULTS
 from penstock.core.window import Part
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
@@ -88,6 +88,12 @@ def test_a_line_that_the_providers_parser_does_not_take_is_answered_and_many_of_
     assert refused("invalid_json_line", 3) is refused("invalid_json_line", 3, lines_lost=7) is Remedy.ANSWER_LINE
     assert refused("invalid_json_line", 3, lines_lost=LINES_LOST_MAX) is Remedy.HALT_LANE
     assert refused("invalid_json_line") is Remedy.HALT_LANE
+
+
+@pytest.mark.parametrize("code", sorted(ACCOUNT_FAULTS))
+@pytest.mark.outcome("account-refused-at-validation")
+def test_an_account_that_is_refused_at_validation_answers_nothing_however_often(code: str) -> None:
+    assert refused(code) is refused(code, 1, creates=CREATES_MAX) is Remedy.HALT_ACCOUNT
 
 
 @pytest.mark.outcome("code-token-limit-exceeded")

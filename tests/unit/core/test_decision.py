@@ -162,6 +162,9 @@ def test_half_a_surrogate_pair_in_an_answer_is_legal_json() -> None:
         ({"response": {"status_code": 422}}, Kind.FINAL_ERROR),
         ({"response": {"status_code": 302}}, Kind.FINAL_ERROR),
         ({"response": {"status_code": 0}}, Kind.OWN_FAILURE),
+        ({"response": {"status_code": 0}, "error": {"code": "batch_expired"}}, Kind.UNEXECUTED),
+        ({"response": {}, "error": {"code": "batch_expired"}}, Kind.UNEXECUTED),
+        ({"response": {"status_code": 200}, "error": {"code": "batch_expired"}}, Kind.SUCCESS),
         ({"response": {}}, Kind.OWN_FAILURE),
         ({"response": {"status_code": None}}, Kind.OWN_FAILURE),
         ({"response": {"status_code": 408}}, Kind.OWN_FAILURE),
@@ -195,6 +198,10 @@ BODY = {"error": {"code": "bad"}}
         ({"response": {"status_code": 200}, "error": []}, Kind.SUCCESS),
         ({"response": {"status_code": 200}, "error": {"code": ["x"]}}, Kind.SUCCESS),
         ({"response": {"status_code": "200"}}, Kind.SUCCESS),
+        ({"response": {"body": {"choices": []}}}, Kind.SUCCESS),
+        ({"response": {"body": {"choices": []}}, "error": {"message": "x"}}, Kind.OWN_FAILURE),
+        ({"response": {"body": {"error": "x"}}}, Kind.OWN_FAILURE),
+        ({"response": {"body": {}}}, Kind.OWN_FAILURE),
         ({"response": {"status_code": 200.0}, "error": "text"}, Kind.SUCCESS),
         ({"response": {"status_code": "429"}}, Kind.OWN_FAILURE),
         ({"response": {"status_code": "no number"}}, Kind.OWN_FAILURE),
@@ -253,6 +260,25 @@ def test_what_is_missing_beside_as_many_lines_that_name_nobody_is_unreadable(nam
     outcomes = decide(judged, [0] * 3, 4, [False] * 3, given_up={1}).outcomes
     assert list(outcomes) == [Outcome.OUTPUT, Outcome.UNREADABLE, Outcome.RESEND]
     assert found.nameless_at == Found(0, len(line(0)) + 1, len(nameless))
+
+
+@pytest.mark.outcome("line-odd-types")
+def test_an_answer_nested_deeper_than_anybody_reads_is_unreadable_and_no_reason_to_pay_again() -> None:
+    deep = b'{"custom_id":"%b","response":{"status_code":200,"body":%b}}' % (
+        wire_id(CHUNK, 0).encode(),
+        b"[" * 100_000 + b"]" * 100_000,
+    )
+    found = reconciliation(1)
+    found.read(0, 0, [deep])
+    assert (found.kinds[0], found.unreadable) == (Kind.UNREADABLE, 1)
+
+
+@pytest.mark.outcome("line-odd-types")
+def test_a_byte_order_mark_at_the_head_of_a_file_belongs_to_no_line() -> None:
+    line = json.dumps({"custom_id": wire_id(CHUNK, 0), "response": {"status_code": 200}}).encode()
+    found = reconciliation(1)
+    found.read(0, 0, [b"\xef\xbb\xbf" + line])
+    assert (found.kinds[0], found.found(0)) == (Kind.SUCCESS, Found(0, 3, len(line)))
 
 
 def test_lines_of_other_batches_are_no_sign_that_what_is_missing_was_executed() -> None:

@@ -21,7 +21,7 @@ from penstock.core.batch import BatchError, ProviderBatch
 from penstock.core.errors import ProviderError, ProviderInDoubt, ProviderUnavailable
 from penstock.provider import client as module
 from penstock.provider.answer import moment, provider_batch, readable
-from penstock.provider.client import AWAY_SECONDS, ProviderClient
+from penstock.provider.client import AWAY_SECONDS, ProviderClient, nothing
 from penstock.settings import ProviderSettings
 from tests.support.certificates import certificates
 
@@ -134,14 +134,30 @@ class Pages(ProviderClient):
 )
 async def test_a_scan_goes_back_as_long_as_anything_may_be_recent(pages: list[list[int | None]], read: int) -> None:
     moves: list[None] = []
-    assert len(await Pages(pages).back_to(NOW - timedelta(hours=26), lambda: moves.append(None))) == read
+    listed = await Pages(pages).back_to(NOW - timedelta(hours=26), lambda: moves.append(None))
+    assert (len(listed.batches), listed.gap) == (read, None)
     assert moves, "a scan of many pages would outlast its lease"
 
 
 async def test_a_scan_without_an_end_is_not_taken_for_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGES_MAX", 2)
-    with pytest.raises(ProviderUnavailable):
-        await Pages([[1], [2], [3]]).back_to(NOW - timedelta(hours=26))
+    listed = await Pages([[1], [2], [3]]).back_to(NOW - timedelta(hours=26))
+    assert (len(listed.batches), str(listed.gap)) == (2, "batches.list: error: more than 2 pages")
+
+
+class Files(ProviderClient):
+    """A client whose server never says that its list of files ends; it shows the same one again, or new ones."""
+
+    def __init__(self, *, same: bool) -> None:
+        self.same = same
+        self.pages = 0
+
+    async def page_of_files(self, before: Any | None) -> Any:
+        del before
+        self.pages += 1
+        name = f"file-{1 if self.same else self.pages}"
+        file = SimpleNamespace(id=name, filename=name, bytes=1, created_at=1, purpose="batch", status="processed")
+        return SimpleNamespace(data=[file], has_next_page=lambda: True)
 
 
 class Listing(ProviderClient):
@@ -159,13 +175,31 @@ class Listing(ProviderClient):
 
 async def test_a_list_that_does_not_say_whether_there_is_more_is_read_until_it_is_empty() -> None:
     client = Listing([(["1", "2"], None), (["3"], None), ([], None)])
-    assert [each.id for each in await client.back_to(NOW - timedelta(hours=26))] == ["1", "2", "3"]
+    listed = await client.back_to(NOW - timedelta(hours=26))
+    assert ([each.id for each in listed.batches], listed.gap) == (["1", "2", "3"], None)
 
 
 async def test_a_list_that_repeats_itself_without_an_end_proves_nothing() -> None:
     client = Listing([(["1", "2"], None), (["1", "2"], None)])
-    with pytest.raises(ProviderUnavailable, match="repeat"):
-        await client.back_to(NOW - timedelta(hours=26))
+    listed = await client.back_to(NOW - timedelta(hours=26))
+    assert [each.id for each in listed.batches] == ["1", "2"], "what it shows is there"
+    assert "repeat" in str(listed.gap)
+
+
+@pytest.mark.outcome("files-endless")
+@pytest.mark.parametrize("same", [True, False], ids=["repeats", "goes-on"])
+async def test_a_list_of_files_without_an_end_ends_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, *, same: bool
+) -> None:
+    monkeypatch.setattr(module, "PAGES_MAX", 4)
+    client = Files(same=same)
+
+    async def read() -> list[str]:
+        return [file.name async for file in client.files(nothing)]
+
+    with pytest.raises(ProviderUnavailable, match="repeat" if same else "more than 4 pages"):
+        await read()
+    assert client.pages == (2 if same else 4)
 
 
 async def test_who_takes_no_large_page_is_asked_for_small_ones_from_then_on() -> None:

@@ -11,11 +11,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from penstock.core.batch import BatchState, ProviderBatch
-from penstock.core.errors import ProviderRefused
+from penstock.core.errors import ProviderRefused, ProviderUnavailable
 from penstock.postgres.database import Held
 from penstock.postgres.janitor_store import JanitorStore, Leftover, Owner, Ring, SeenBatch, Spare
 from penstock.provider.answer import ProviderFile
-from penstock.provider.client import Moved, ProviderClient, nothing
+from penstock.provider.client import Listing, Moved, ProviderClient, nothing
 from penstock.settings import JanitorSettings
 from penstock.stages.janitor import Janitor
 from penstock.stages.lease import Lease, LeaseKeeper
@@ -88,6 +88,7 @@ class FakeClient(ProviderClient):
     def __init__(self) -> None:
         self.deleted: list[str] = []
         self.cancelled: list[str] = []
+        self.gap: ProviderUnavailable | None = None
 
     async def delete_file(self, file_id: str) -> None:
         if file_id == "kept":
@@ -98,7 +99,7 @@ class FakeClient(ProviderClient):
         for each in list[ProviderFile]():
             yield each
 
-    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
+    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> Listing:
         metadata = {"penstock_deployment": "test", "penstock_batch": OURS.hex, "penstock_create": uuid.uuid4().hex}
         statuses = {
             "kept": "in_progress",
@@ -109,10 +110,11 @@ class FakeClient(ProviderClient):
             "the-one": "in_progress",
         }
         now = datetime.now(UTC)
-        return [
+        batches = [
             ProviderBatch(name, status, now, None, None, None, (), metadata, 0, 0, 0)
             for name, status in statuses.items()
         ]
+        return Listing(batches, self.gap)
 
     async def cancel(self, provider_batch_id: str) -> None:
         if provider_batch_id == "kept":
@@ -185,7 +187,7 @@ class Silent(FakeClient):
         super().__init__()
         self.answers = asyncio.Event()
 
-    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> list[ProviderBatch]:
+    async def back_to(self, moment_: datetime, moved: Moved = nothing) -> Listing:
         await self.answers.wait()
         raise ProviderRefused("batches.list", "")
 

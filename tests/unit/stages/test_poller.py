@@ -72,6 +72,7 @@ class FakeClient(ProviderClient):
 
     def __init__(self) -> None:
         self.retrieved: list[str] = []
+        self.cancels: list[str] = []
         self.listed: list[ProviderBatch] = []
         self.ended: set[str] = set()
         self.well: set[str] = set()
@@ -98,6 +99,7 @@ class FakeClient(ProviderClient):
         return shown(provider_batch_id, status)
 
     async def cancel(self, provider_batch_id: str) -> None:
+        self.cancels.append(provider_batch_id)
         if provider_batch_id.startswith("kept"):
             raise ProviderUnavailable("batches.cancel", "")
 
@@ -150,11 +152,20 @@ async def test_failures_keep_no_batch_from_being_seen_in_the_end() -> None:
     assert client.retrieved[3] == "good"
 
 
-async def test_a_batch_that_cannot_be_cancelled_holds_up_no_other() -> None:
+@pytest.mark.outcome("cancel-refused")
+async def test_a_batch_that_cannot_be_cancelled_holds_up_no_other_and_is_given_up_past_its_grace() -> None:
     kept, other = watched("kept", GRACES + 1), watched("other", GRACES + 1)
-    poller, store, _ = poller_of(kept, other)
+    poller, store, client = poller_of(kept, other)
     await poller.round()
-    assert store.cancelled == [other.id]
+    assert (store.cancelled, client.cancels) == ([kept.id, other.id], ["kept", "other"])
+    grace = PollerSettings().cancel_grace_seconds
+    store.batches = [replace(each, cancelling_seconds=grace - 1) for each in (kept, other)]
+    await poller.round()
+    assert client.cancels[2:] == ["kept", "other"], "a call that failed once is not made again"
+    store.batches = [replace(each, cancelling_seconds=grace + 1) for each in (kept, other)]
+    await poller.round()
+    assert store.abandoned == [(kept.id, False), (other.id, False)]
+    assert store.cancelled == [kept.id, other.id]
 
 
 @pytest.mark.outcome("forgotten")

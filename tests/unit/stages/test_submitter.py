@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from penstock.core.batch import BatchError, BatchState, Cancel, Remedy
+from penstock.core.batch import BatchError, BatchState, Cancel, ProviderBatch, Remedy
 from penstock.core.errors import (
     PenstockError,
     ProviderDenied,
@@ -29,6 +29,7 @@ from penstock.postgres.batch_row import BatchRow
 from penstock.postgres.database import Held
 from penstock.postgres.submitter_store import Again, Claim, Intent, SubmitterStore
 from penstock.provider.answer import ProviderFile
+from penstock.provider.client import Listing
 from penstock.settings import ProviderSettings, SubmitterSettings
 from penstock.stages.lease import Lease, LeaseKeeper
 from penstock.stages.submitter import FILE_SEARCHES_MAX, Submitter
@@ -72,6 +73,7 @@ class FakeStore(SubmitterStore):
         self.postponed: list[float] = []
         self.looked: list[uuid.UUID] = []
         self.absent: list[uuid.UUID] = []
+        self.adopted: list[uuid.UUID] = []
 
     async def claim(self, account: str, look_up_seconds: float) -> Claim | None:
         self.claims += 1
@@ -99,6 +101,12 @@ class FakeStore(SubmitterStore):
 
     async def looked_up(self, lease: Held, batch_id: uuid.UUID) -> None:
         self.looked.append(batch_id)
+
+    async def landed(
+        self, lease: Held, batch_id: uuid.UUID, intent_id: uuid.UUID, answer: ProviderBatch, *, adopted: bool
+    ) -> None:
+        assert adopted
+        self.adopted.append(intent_id)
 
 
 class FakeKeeper(LeaseKeeper):
@@ -154,8 +162,8 @@ class FakeRefusals:
         self.acted.append((action, again))
 
 
-async def nothing_listed(*_: object) -> list[object]:
-    return []
+async def nothing_listed(*_: object) -> Listing:
+    return Listing([], None)
 
 
 class Failing(Submitter):
@@ -320,6 +328,26 @@ async def test_an_operators_cancel_ends_a_doubt_that_cannot_be_looked_up(cancel:
     cast("Any", claim.batch).state, cast("Any", claim.batch).cancel = BatchState.CREATING, cancel
     await submitter.submit(claim, lease_of("batch"))
     assert (store.looked, store.absent) == (([claim.batch.id], []) if cancel is None else ([], [old.id]))
+
+
+@pytest.mark.outcome("list-endless")
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_list_with_a_gap_shows_that_a_create_landed_and_never_that_it_did_not(*, shown: bool) -> None:
+    store = FakeStore()
+    submitter = submitter_of(store, KeyError())
+    old = Intent(uuid.uuid4(), datetime.now(UTC), 1e6)
+    metadata = {"penstock_deployment": submitter.deployment, "penstock_create": old.id.hex}
+    made = ProviderBatch("batch_1", "in_progress", None, None, None, None, (), metadata, 0, 0, 0)
+
+    async def incomplete(*_: object) -> Listing:
+        return Listing([made] if shown else [], ProviderUnavailable("batches.list", "its pages repeat"))
+
+    submitter.client = cast("Any", SimpleNamespace(back_to=incomplete))
+    claim = replace(claim_of(), doubts=(old,))
+    cast("Any", claim.batch).state = BatchState.CREATING
+    await submitter.submit(claim, lease_of("batch"))
+    assert (store.absent, store.looked) == ([], [] if shown else [claim.batch.id])
+    assert store.adopted == ([old.id] if shown else [])
 
 
 async def test_with_another_projects_key_no_create_is_found_absent() -> None:

@@ -40,9 +40,17 @@ WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = ne
     AND p.position = new.position;
 
 -- name: note_unread
+-- Locked in the order in which those lock that store.
+WITH locked AS (
+    SELECT topic_id, partition FROM position
+    WHERE kafka_cluster_id = $1 AND (topic_id, partition) IN (SELECT * FROM unnest($2::uuid[], $3::integer[]))
+    ORDER BY topic_id, partition
+    FOR UPDATE
+)
 UPDATE position AS p
 SET unread = new.unread, held_since = CASE WHEN new.held THEN coalesce(p.held_since, clock_timestamp()) END
 FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::boolean[]) AS new (topic_id, partition, unread, held)
+JOIN locked USING (topic_id, partition)
 WHERE p.kafka_cluster_id = $1 AND p.topic_id = new.topic_id AND p.partition = new.partition
     AND (p.unread, p.held_since IS NOT NULL) IS DISTINCT FROM (new.unread, new.held);
 

@@ -38,7 +38,9 @@ SELECT
            WHERE f.state = 'ended' AND f.provider_status = 'failed' AND l.account = $1 AND l.model = $2) AS unproven
 FROM reservation AS r
 JOIN batch AS b ON b.id = r.batch_id
-WHERE r.account = $1 AND r.model = $2;
+WHERE r.account = $1 AND r.model = $2
+    -- What was given up an hour ago holds up no other: whether there is room is the provider's to say.
+    AND coalesce(b.abandoned_at > clock_timestamp() - interval '1 hour', true);
 
 -- name: insert_reservations
 INSERT INTO reservation (batch_id, account, model, tokens)
@@ -175,6 +177,11 @@ UPDATE batch SET state = 'split' WHERE id = $1;
 
 -- name: delete_parts
 DELETE FROM part WHERE batch_id = $1;
+
+-- name: inherit_cancel
+UPDATE batch AS c SET cancel = p.cancel, cancel_asked_at = p.cancel_asked_at
+FROM batch AS p
+WHERE p.id = $1 AND p.cancel IS NOT NULL AND c.id = ANY($2::uuid[]) AND c.state = 'sealed';
 
 -- name: move_to_ended
 UPDATE batch SET state = 'ended', ended_at = clock_timestamp(), verdict_code = $2, verdict_message = $3
