@@ -21,7 +21,7 @@ demo: $(VENV)/servers ## run the whole system on this machine; INPUT=file.jsonl 
 	$(BIN)/penstock demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(FAULTS),--faults "$(FAULTS)")
 
 test: lint $(VENV)/servers ## everything that must pass: lint, then unit tests, simulation, integration tests
-	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/simulation tests/integration
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not long" tests/unit tests/simulation tests/integration
 
 test-deploy: $(VENV)/development $(VENV)/servers ## the image and the chart on real machinery; needs Go, podman, runc and debootstrap
 	$(BIN)/python -m tests.deploy.tools
@@ -43,10 +43,11 @@ simulate: $(VENV)/development ## days of the stages' logic in milliseconds each:
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --seed $(or $(SEED),0)
 
 integration: $(VENV)/development $(VENV)/servers ## the tests on a real Kafka and Postgres
-	$(BIN)/python -m pytest -n 3 --dist worksteal tests/integration
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long" tests/integration
 
 long: $(VENV)/development $(VENV)/servers ## what takes minutes by its nature: ten minutes without a broker, 50,000 bad lines
 	$(BIN)/python -m pytest --timeout 1800 --durations 0 tests/long
+	$(BIN)/python -m pytest --timeout 1800 --durations 0 -m long tests/simulation tests/integration
 
 fuzz: $(VENV)/development ## messages by chance through intake's parser: INPUTS=1000000 of them, by SEED=0
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),0)

@@ -141,6 +141,7 @@ def connected(service: Service) -> set[int]:
     return {each.laddr.port for each in found if each.raddr and each.raddr.port == PORTS["TOKEN"]}
 
 
+@pytest.mark.long
 async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(bridge: Bridge, folder: Path) -> None:
     """The client never says anew who it is: each connection is cut off, and made again with the token of then."""
     file = folder / "short-token"
@@ -177,6 +178,7 @@ async def test_connections_that_end_with_their_tokens_lose_and_double_nothing(br
     renewing.cancel()
 
 
+@pytest.mark.long
 async def test_a_password_that_changes_is_taken_up_by_clients_that_live_on(bridge: Bridge, folder: Path) -> None:
     file = folder / "login"
     file.write_text(PASSWORD)

@@ -40,6 +40,7 @@ async def test_a_replica_that_starts_tells_how_old_is_what_is_held_back(bridge: 
         await until(told)
 
 
+@pytest.mark.long
 @pytest.mark.outcome("transaction-open")
 async def test_what_a_hanging_transaction_holds_back_is_shown(bridge: Bridge) -> None:
     """Twenty messages of a transaction that is left open, and one after it, cannot be read."""

@@ -87,6 +87,7 @@ async def calls(service: Service) -> tuple[float, float]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_replica_killed_amid_ten_thousand_requests_loses_doubles_and_crosses_nothing(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path

@@ -74,6 +74,7 @@ async def test_a_log_that_was_cut_and_filled_again_halts_and_goes_on_as_a_new_in
     assert sum("/0~1/" in each for each in ids) == 14
 
 
+@pytest.mark.long
 async def test_a_log_that_is_cut_under_a_running_service_halts_before_anything_is_stored(bridge: Bridge) -> None:
     async with bridge.service(kafka_session_seconds=30) as service:
         for number in range(6):
@@ -112,6 +113,7 @@ async def halted_or_answered(bridge: Bridge, service: Service, before: int) -> A
     return next(iter(service.logs("partition.halted")), None)
 
 
+@pytest.mark.long
 async def test_a_broker_that_restarts_without_loss_halts_nothing(bridge: Bridge) -> None:
     async with bridge.service(kafka_session_seconds=30) as service:
         await bridge.produce([chat("before")])

@@ -37,6 +37,7 @@ async def replica(stack: AsyncExitStack, bridge: Bridge, source: Path, generatio
     return service
 
 
+@pytest.mark.long
 async def test_the_released_version_is_upgraded_and_rolled_back_under_load(bridge: Bridge, released: Path) -> None:
     async with AsyncExitStack() as stack:
         before = [await replica(stack, bridge, released, 1) for _ in range(2)]

@@ -15,7 +15,7 @@ by `@pytest.mark.outcome("name")` which of them it proves, and `pytest --outcome
 without a test, a mark without a row or a page that is stale fails the unit tests. The tests run real servers against
 the [simulator](../service/batchsim/README.md), whose manual has the rule that makes each outcome at the provider;
 those in `tests/unit` and `tests/simulation` prove a rule for more cases than servers can be asked for, those in
-`tests/long` take minutes (`make long`).
+`tests/long`, and those marked `long`, take minutes (`make long`).
 """
 
 

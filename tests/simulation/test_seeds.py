@@ -1,4 +1,7 @@
-"""Ten thousand seeds, each some days of the stages' logic; any more with ``make simulate SEEDS=…``."""
+"""Ten thousand seeds, each some days of the stages' logic, half of them in ``make long``.
+
+Any more with ``make simulate SEEDS=…``.
+"""
 
 import pytest
 
@@ -6,9 +9,11 @@ from tests.simulation.__main__ import story
 from tests.simulation.run import simulate
 
 BLOCK = 500
+USUAL = range(0, 5_000, BLOCK)
+MORE = range(5_000, 10_000, BLOCK)
 
 
-@pytest.mark.parametrize("first", range(0, 10_000, BLOCK))
+@pytest.mark.parametrize("first", [*USUAL, *(pytest.param(each, marks=pytest.mark.long) for each in MORE)])
 @pytest.mark.outcome(
     "limit-requests", "limit-bytes", "limit-inputs", "limit-one-model", "limit-tokens", "creates-per-hour"
 )
