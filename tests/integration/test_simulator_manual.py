@@ -23,6 +23,8 @@ from tests.support.simulator import (
 
 PATIENCE_SECONDS = 3.0
 """For an answer that never comes."""
+PAGES = 20
+"""Of a list: a fault can make one that does not end."""
 ENDS = ("completed", "failed", "expired", "cancelled")
 OUTCOMES = outcomes()
 
@@ -46,8 +48,11 @@ async def ordinary_use(client: AsyncOpenAI, stuck: str | None) -> None:
     hasty = client.with_options(timeout=PATIENCE_SECONDS)
     batch = await create_batch(hasty, chat_lines(10))
     batch = await reach(client, batch.id, *ENDS, *filter(None, [stuck]))
+    pages = 0
     async for _ in client.batches.list(limit=1):
-        pass
+        pages += 1
+        if pages == PAGES:
+            break
     if batch.output_file_id:
         with suppress(OpenAIError):
             await client.files.retrieve(batch.output_file_id)
