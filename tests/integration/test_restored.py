@@ -179,3 +179,29 @@ async def test_a_restored_database_halts_everything_and_goes_on_without_loss_or_
     assert len(bridge.reader.received[bridge.dead_letter_topic]) == 1
     created = len([each for each in bridge.simulator.journal() if each["event"] == "batch.created"]) - made
     assert created == 2, "only what came late and was never answered, and what came after, is sent"
+
+
+@pytest.mark.outcome("restored-before-replaced")
+async def test_a_backup_from_before_a_log_was_replaced_halts_the_partition_and_loses_nothing(bridge: Bridge) -> None:
+    """The backup is a database that never saw the later incarnation; the result topic holds an answer of it."""
+    async with bridge.service():
+        await bridge.produce(chats(4, "old"), partition=0)
+        (first, *_) = await bridge.results(4)
+    place = first.header("penstock-result-id").rpartition("/0/")[0]
+    answer = [("penstock-result-id", f"{place}/0~1/6".encode())]
+    await bridge.producer.send_and_wait(bridge.result_topic, b"{}", headers=answer)
+    offsets = await bridge.produce(chats(4, "new"), partition=0)
+    assert [offset for _, offset in offsets] == [4, 5, 6, 7]
+
+    restored = await penstock(bridge.environment(), "resume", "restored", "--yes")
+    assert restored.code == 0, restored
+    assert "answers of its incarnation 1 begin at offset 6; offsets 4 to 5 are new messages" in restored.out, restored
+    async with bridge.service() as service:
+        halted = await service.logged("partition.halted")
+        assert halted["mend"] == f"penstock resume partition {bridge.requests} 0"
+    resumed = await penstock(bridge.environment(), "resume", "partition", bridge.requests, 0, "--yes")
+    assert resumed.out.endswith("goes on at 4 within a minute\n"), resumed
+    async with bridge.service():
+        results = await bridge.results(8)
+    ids = {each.header("penstock-result-id") for each in results}
+    assert {each for each in ids if "/0~1/" in each} == {f"{place}/0~1/{offset}" for offset in (4, 5, 6, 7)}

@@ -59,6 +59,12 @@ LOST = (
         " the new messages are answered under new result ids",
     ),
     Row(
+        "restored-before-replaced",
+        "Postgres is restored from a backup that is older than the replacement of a partition's log",
+        "`penstock resume restored` halts that partition: an operator says where its new messages begin, and nothing"
+        " that was answered in the later incarnation is answered again",
+    ),
+    Row(
         "no-topic-ids",
         "the brokers give no topic ids",
         "`penstock check` and `penstock run` refuse them: positions of several topics would be one",

@@ -32,10 +32,10 @@ from penstock.postgres.janitor_store import JanitorStore
 from penstock.postgres.lease_store import LeaseStore
 from penstock.postgres.migrate import require_schema
 from penstock.postgres.publisher_store import PublisherStore
-from penstock.postgres.restore_store import RestoreStore
+from penstock.postgres.restore_store import Replaced, RestoreStore
 from penstock.provider.client import ProviderClient
 from penstock.settings import Settings
-from penstock.stages.assignment import WENT_BACK
+from penstock.stages.assignment import WENT_BACK, mend_of
 from penstock.stages.janitor import SCAN_BACK, batch_of, uuid_of
 from penstock.stages.lease import Lease
 
@@ -130,7 +130,7 @@ class Restoration:
                 if batch.state is BatchState.SEALED and not batch.key.dead:
                     closed += await self.store.cut_answered(batch, answered)
             typer.echo(f"{closed:,} answered requests waited here, and go nowhere")
-        for line in await self.resume_partitions():
+        for line in await self.resume_partitions(answered):
             typer.echo(line)
         typer.echo("replicas go on within a minute")
 
@@ -254,7 +254,7 @@ class Restoration:
         await self.store.adopt(batch, found, create_id)
         return True
 
-    async def resume_partitions(self) -> list[str]:
+    async def resume_partitions(self, answered: Answered) -> list[str]:
         """Let every partition go on where Postgres stands, although Kafka's group is ahead of it; says which."""
         store = IntakeStore(self.database, self.cluster.id)
         said = []
@@ -268,9 +268,16 @@ class Restoration:
             place = places[partition]
             stand = stands.get(place)
             committed = offsets[partition].offset if partition in offsets else -1
+            position = stand.position if stand else first
+            incarnation, answered_from = answered.latest(place.topic_id.bytes, place.partition)
+            if incarnation > (stand.incarnation if stand else 0):
+                replaced = Replaced(partition.topic, position, incarnation, answered_from)
+                await self.store.halt_replaced(self.cluster.id, place, replaced)
+                mend = mend_of(partition, replaced.reason)
+                said.append(f"{name_of(partition)} is halted: {replaced.reason}: {mend}")
+                continue
             if not went_back(stand, committed):
                 continue
-            position = stand.position if stand else first
             if not first <= position <= ends[partition]:
                 said.append(f"{name_of(partition)} stays halted: it holds {first} to {ends[partition]}")
                 continue

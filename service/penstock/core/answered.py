@@ -91,6 +91,13 @@ class Answered:
         """How many requests are answered."""
         return sum(span.last - span.first + 1 for spans in self.spans.values() for span in spans)
 
+    def latest(self, topic_id: bytes, partition: int) -> tuple[int, int]:
+        """The last incarnation of a partition that has an answer, and the first offset that is answered in it."""
+        found = (log[2] for log, spans in self.spans.items() if log[:2] == (topic_id, partition) and spans)
+        incarnation = max(found, default=0)
+        spans = self.of(topic_id, partition, incarnation)
+        return incarnation, spans[0].first if spans else 0
+
     def of(self, topic_id: bytes, partition: int, incarnation: int) -> Sequence[AnsweredSpan]:
         """The spans of an incarnation of a partition."""
         return self.spans.get((topic_id, partition, incarnation), ())

@@ -2,17 +2,38 @@
 
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from penstock.core.answered import Answered, merged
 from penstock.core.batch import BatchState, ProviderBatch, Verdict, split_where
 from penstock.postgres.audit import note
 from penstock.postgres.batch_row import BatchRow, load_batch
 from penstock.postgres.database import Connection, Database, columns
-from penstock.postgres.intake_store import read_answered
+from penstock.postgres.intake_store import Place, read_answered
 from penstock.postgres.window_store import Birth, read_manifest, split_batch
 
 ANSWERED_BEFORE = Verdict("answered_before", "It is answered already; nothing is published.")
 """On requests whose result is in its topic: it is never seen there."""
+
+
+class Replaced(NamedTuple):
+    """A partition of which the result topics hold answers of a later incarnation than the one that Postgres knows."""
+
+    topic: str
+    position: int
+    """Where Postgres stands; the first offset that the topic holds when Postgres knows no position."""
+    incarnation: int
+    answered_from: int
+    """The first offset that is answered in that incarnation."""
+
+    @property
+    def reason(self) -> str:
+        """What is known, and what an operator has to decide."""
+        doubt = f"offsets {self.position} to {self.answered_from - 1} are new messages, or were answered before that"
+        return (
+            f"the log was replaced after the backup: answers of its incarnation {self.incarnation} begin at offset "
+            f"{self.answered_from}" + (f"; {doubt}" if self.position < self.answered_from else "")
+        )
 
 
 class RestoreStore:
@@ -37,6 +58,13 @@ class RestoreStore:
             await connection.execute("forget_positions")
             await note(connection, "resume", "restored", answered=answered.requests)
         return Answered(spans)
+
+    async def halt_replaced(self, cluster_id: str, place: Place, replaced: Replaced) -> None:
+        """Halt a partition whose log was replaced after the backup, so that resuming it begins that incarnation."""
+        position, topic = replaced.position, replaced.topic
+        async with self.database.transaction() as connection:
+            halted = position, replaced.incarnation - 1, replaced.reason, min(position, replaced.answered_from)
+            await connection.execute("halt_replaced", cluster_id, *place, topic, *halted)
 
     async def close_unsealed(self, answered: Answered) -> int:
         """Take what waits in windows and is answered, whole chunks of it, out of them; returns the requests."""

@@ -46,3 +46,12 @@ def test_nothing_is_answered_unless_postgres_was_restored() -> None:
     assert not NOTHING_ANSWERED
     assert Origin(b"", 0, 0, 0) not in NOTHING_ANSWERED
     assert Answered({(b"t", 0, 0): [AnsweredSpan(0, 0)]})
+
+
+def test_the_last_incarnation_that_has_an_answer_is_told_with_its_first_one() -> None:
+    log, other = b"t" * 16, b"u" * 16
+    spans = {(log, 0, 0): [(0, 9)], (log, 0, 2): [(7, 7), (9, 9)], (log, 1, 3): [(1, 1)], (other, 0, 4): [(1, 1)]}
+    answered = Answered({place: [AnsweredSpan(*each) for each in found] for place, found in spans.items()})
+    assert answered.latest(log, 0) == (2, 7)
+    assert answered.latest(log, 1) == (3, 1)
+    assert answered.latest(other, 1) == (0, 0)

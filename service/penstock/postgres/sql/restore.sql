@@ -10,6 +10,14 @@ FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[]
 -- name: forget_positions
 UPDATE batch SET next_position = 0 WHERE state = 'decided' AND next_position > 0;
 
+-- name: halt_replaced
+INSERT INTO position
+    (kafka_cluster_id, topic_id, partition, topic, position, incarnation, halted_reason, halt_code, diverged_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'diverged', $8)
+ON CONFLICT (kafka_cluster_id, topic_id, partition) DO UPDATE
+SET incarnation = excluded.incarnation, halted_reason = excluded.halted_reason, halt_code = excluded.halt_code,
+    diverged_at = excluded.diverged_at;
+
 -- name: chunks_unsealed
 SELECT id, taken, requests FROM chunk WHERE taken < requests ORDER BY id;
 
